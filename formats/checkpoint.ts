@@ -1,0 +1,40 @@
+/**
+ * What every command reads and writes. One file, shards, base + delta, base + adapter: all are readers,
+ * so every command takes every form.
+ */
+import type { TensorInfo, TensorView } from '../core/tensor.js';
+
+/** One safetensors file of a checkpoint, as it lies on disk. */
+export interface CheckpointFile {
+  /** Path relative to the checkpoint's folder, `/`-separated. */
+  readonly name: string;
+  readonly path: string;
+  /** Size of the whole file in bytes. */
+  readonly bytes: number;
+  /** The raw first `8 + N` bytes: header length and header, padding included. */
+  readonly rawHeader: Uint8Array;
+  /** Tensor names in the order of their data. */
+  readonly order: readonly string[];
+}
+
+export interface CheckpointReader extends AsyncDisposable {
+  /** What the user named; errors show it. */
+  readonly source: string;
+  /** Tensors by name, in the order of files and of their data inside. */
+  readonly infos: ReadonlyMap<string, TensorInfo>;
+  readonly metadata: Readonly<Record<string, string>>;
+  /** The safetensors files behind it; empty for a composed checkpoint (base + delta, base + adapter, GGUF). */
+  readonly files: readonly CheckpointFile[];
+  /** Whole tensor, or rows [start, end) of its first dimension. The bytes are the caller's own. */
+  read(name: string, rows?: readonly [start: number, end: number]): Promise<TensorView>;
+  /** Bytes [begin, begin + target.length) of the tensor's data, straight into `target` (a view on wasm memory, say). */
+  readInto(name: string, begin: number, target: Uint8Array): Promise<void>;
+}
+
+export interface CheckpointWriter {
+  /** Tensors may come in any order. */
+  write(view: TensorView): Promise<void>;
+  /** Canonical order, fsync, rename: nothing is seen under its final name before this returns. */
+  finalize(metadata: Readonly<Record<string, string>>): Promise<{ files: string[]; bytes: number }>;
+  abort(): Promise<void>;
+}

@@ -1,0 +1,120 @@
+/** Manifest <-> the `__metadata__` strings of the file, and the seal that covers the header itself. */
+import { createHash } from 'node:crypto';
+import * as z from 'zod';
+import { PithError } from '../../core/errors.js';
+import { elementCount, sameShape } from '../../core/shape.js';
+import { DELTA_VERSION, manifestFields, type DeltaManifest, type TensorEntry } from './schema.js';
+
+const SEAL_KEY = 'pith.seal';
+const UNSEALED = '0'.repeat(64);
+
+/** The metadata map, unsealed; `seal` completes the header that is built from it. */
+export function manifestToMetadata(manifest: DeltaManifest): Record<string, string> {
+  return {
+    'pith.format': 'delta',
+    'pith.version': String(DELTA_VERSION),
+    [SEAL_KEY]: UNSEALED,
+    generator: manifest.generator,
+    base: JSON.stringify(manifest.base),
+    tuned: JSON.stringify(manifest.tuned),
+    methods: JSON.stringify(manifest.methods),
+    tensors: JSON.stringify(manifest.tensors),
+  };
+}
+
+/** Position of the seal's 64 hex digits; a quote inside any JSON string is escaped, so the pattern is the key itself. */
+function sealPosition(rawHeader: Uint8Array): number {
+  const bytes = Buffer.from(rawHeader.buffer, rawHeader.byteOffset, rawHeader.byteLength);
+  const pattern = `"${SEAL_KEY}":"`;
+  const at = bytes.indexOf(pattern, 8, 'latin1');
+  return at < 0 ? -1 : at + pattern.length;
+}
+
+function sealOf(rawHeader: Uint8Array, position: number): string {
+  return createHash('sha256').update(rawHeader.subarray(0, position)).update(UNSEALED).update(rawHeader.subarray(position + 64)).digest('hex');
+}
+
+/** Writes the SHA-256 of the whole header (with the seal as zeros) into it, in place. */
+export function seal(rawHeader: Uint8Array): void {
+  const position = sealPosition(rawHeader);
+  if (position < 0) throw new PithError('INTERNAL', { message: 'a header without a seal field' });
+  rawHeader.set(Buffer.from(sealOf(rawHeader, position), 'latin1'), position);
+}
+
+/** DELTA_MALFORMED when any byte of the header differs from what was sealed. */
+export function checkSeal(rawHeader: Uint8Array, file: string): void {
+  const position = sealPosition(rawHeader);
+  const got = position < 0 ? 'none' : Buffer.from(rawHeader.subarray(position, position + 64)).toString('latin1');
+  const expected = position < 0 ? 'a seal' : sealOf(rawHeader, position);
+  if (got !== expected) throw new PithError('DELTA_MALFORMED', { file, message: `header hash: expected ${expected}, got ${got}` });
+}
+
+function field<T>(schema: z.ZodType<T>, metadata: Readonly<Record<string, string>>, key: string, file: string): T {
+  const text = metadata[key];
+  if (text === undefined) throw new PithError('DELTA_MALFORMED', { file, message: `metadata "${key}" is missing` });
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw new PithError('DELTA_MALFORMED', { file, message: `metadata "${key}" is not JSON` });
+  }
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  throw new PithError('DELTA_MALFORMED', { file, message: `metadata "${key}" at ${issue?.path.join('.') ?? '?'}: ${issue?.message ?? '?'}` });
+}
+
+/** NOT_A_DELTA, DELTA_VERSION or DELTA_MALFORMED; the caller has checked the seal. */
+export function manifestFromMetadata(metadata: Readonly<Record<string, string>>, file: string): DeltaManifest {
+  if (metadata['pith.format'] !== 'delta') {
+    throw new PithError('NOT_A_DELTA', { file, message: `expected metadata pith.format "delta", got "${metadata['pith.format'] ?? 'none'}"` });
+  }
+  const version = Number(metadata['pith.version']);
+  if (!Number.isInteger(version) || version < 1) throw new PithError('DELTA_MALFORMED', { file, message: 'metadata "pith.version" is not a number' });
+  if (version > DELTA_VERSION) throw new PithError('DELTA_VERSION', { file, expected: DELTA_VERSION, got: version });
+  const manifest: DeltaManifest = {
+    generator: metadata['generator'] ?? '',
+    base: field(manifestFields.base, metadata, 'base', file),
+    tuned: field(manifestFields.tuned, metadata, 'tuned', file),
+    methods: field(manifestFields.methods, metadata, 'methods', file),
+    tensors: field(manifestFields.tensors, metadata, 'tensors', file),
+  };
+  checkManifest(manifest, file);
+  return manifest;
+}
+
+/** What the schema cannot say: references inside the manifest hold. */
+function checkManifest(manifest: DeltaManifest, file: string): void {
+  const bad = (message: string): never => {
+    throw new PithError('DELTA_MALFORMED', { file, message });
+  };
+  const names = new Set<string>();
+  for (const t of manifest.tensors) {
+    if (names.has(t.name)) bad(`tensor "${t.name}" is listed twice`);
+    names.add(t.name);
+    if (!Number.isSafeInteger(elementCount(t.shape) * 64)) bad(`tensor "${t.name}": shape overflows`);
+    if (t.method !== 'identical' && t.method >= manifest.methods.length) bad(`tensor "${t.name}" names method ${String(t.method)} of ${manifest.methods.length}`);
+    if (t.base !== undefined && manifest.base === null) bad(`tensor "${t.name}" has a base, the file has none`);
+    checkBase(t, bad);
+  }
+  const paths = new Set<string>();
+  for (const f of [...manifest.tuned.files, ...manifest.tuned.sideFiles]) {
+    if (paths.has(f.name)) bad(`file "${f.name}" is listed twice`);
+    paths.add(f.name);
+  }
+}
+
+function checkBase(t: TensorEntry, bad: (message: string) => never): void {
+  if (t.base === undefined) {
+    if (t.method === 'identical') bad(`tensor "${t.name}" is identical to no base`);
+    return;
+  }
+  const shape = t.base.shape ?? t.shape;
+  const rows = t.base.rows;
+  if (rows === undefined) {
+    if (!sameShape(shape, t.shape)) bad(`tensor "${t.name}": base shape differs`);
+    return;
+  }
+  const sameTail = shape.length === t.shape.length && shape.length > 0 && sameShape(shape.slice(1), t.shape.slice(1));
+  if (!sameTail || rows > shape[0]! || rows > t.shape[0]!) bad(`tensor "${t.name}": ${String(rows)} common rows do not fit`);
+}

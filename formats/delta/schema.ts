@@ -1,0 +1,91 @@
+/** The delta file's metadata, version 1: `docs/formats/delta.md` is the normative text. */
+import * as z from 'zod';
+import { isDType, type DType } from '../../core/dtype.js';
+
+export const DELTA_VERSION = 1;
+
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
+const dtype = z.custom<DType>((v) => typeof v === 'string' && isDType(v), 'unknown dtype');
+const shape = z.array(z.int().nonnegative()).max(64);
+const count = z.int().nonnegative();
+/** A path inside the restored folder: `/`-separated, never absolute, never leaving it. */
+const relativePath = z
+  .string()
+  .min(1)
+  // eslint-disable-next-line no-control-regex
+  .refine((p) => !/[\\\u0000]|^\/|^[A-Za-z]:/.test(p) && p.split('/').every((c) => c !== '' && c !== '.' && c !== '..'), 'leaves the folder');
+
+export const methodEntry = z.strictObject({
+  name: z.string(),
+  version: z.int().positive(),
+  params: z.record(z.string(), z.unknown()),
+});
+
+export const tensorEntry = z.strictObject({
+  name: z.string(),
+  dtype,
+  shape,
+  /** Index into `methods`, or `identical`: nothing stored, the base's bytes. */
+  method: z.union([count, z.literal('identical')]),
+  /** What it was coded against; absent: standalone. `rows` is set when only the first rows are common (a grown vocabulary). */
+  base: z.strictObject({ sha256, shape: shape.optional(), rows: count.optional() }).optional(),
+  /** Of the tuned tensor as it was given. */
+  sha256,
+  /** Of what restore yields, where that differs (a lossy method). */
+  restored: sha256.optional(),
+  /** part name -> SHA-256 of its stored bytes. */
+  parts: z.record(z.string(), sha256),
+  facts: z.record(z.string(), z.union([z.number(), z.string()])).optional(),
+});
+
+export const fileEntry = z.strictObject({ name: relativePath, bytes: count, headerBytes: count });
+
+export const sideFileEntry = z.strictObject({
+  name: relativePath,
+  bytes: count,
+  sha256,
+  /** `base`: the base folder holds the same file; `deflate`: stored, zlib format. */
+  coding: z.enum(['base', 'deflate']),
+  /** Stored bytes, for `deflate`. */
+  stored: count.optional(),
+});
+
+export const baseEntry = z.strictObject({ name: z.string(), contentHash: sha256 }).nullable();
+
+export const tunedEntry = z.strictObject({
+  name: z.string(),
+  contentHash: sha256,
+  /** Content hash of what restore yields; equal to `contentHash` for a lossless delta. */
+  restoredContentHash: sha256,
+  files: z.array(fileEntry),
+  /** SHA-256 of the stored (deflated) concatenation of the files' raw headers. */
+  headers: sha256.optional(),
+  sideFiles: z.array(sideFileEntry),
+  sideFilesHash: sha256.optional(),
+  /** Names of base tensors that the tuned checkpoint does not have. */
+  removed: z.array(z.string()),
+});
+
+export type MethodEntry = z.infer<typeof methodEntry>;
+export type TensorEntry = z.infer<typeof tensorEntry>;
+export type FileEntry = z.infer<typeof fileEntry>;
+export type SideFileEntry = z.infer<typeof sideFileEntry>;
+export type TunedEntry = z.infer<typeof tunedEntry>;
+export type BaseEntry = z.infer<typeof baseEntry>;
+
+export interface DeltaManifest {
+  readonly generator: string;
+  readonly base: BaseEntry;
+  readonly tuned: TunedEntry;
+  readonly methods: readonly MethodEntry[];
+  readonly tensors: readonly TensorEntry[];
+}
+
+export const manifestFields = { base: baseEntry, tuned: tunedEntry, methods: z.array(methodEntry), tensors: z.array(tensorEntry) } as const;
+
+/** Stored tensor of one part. Names of parts hold no `::`, so the last one splits. */
+export const partKey = (tensor: string, part: string): string => `${tensor}::${part}`;
+/** Raw headers of the tuned files, concatenated and deflated. */
+export const HEADERS_KEY = '__pith__::headers';
+/** Side files that the base does not hold, each deflated, concatenated in the order of the list. */
+export const SIDE_FILES_KEY = '__pith__::sideFiles';

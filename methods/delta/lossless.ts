@@ -1,0 +1,100 @@
+/**
+ * lossless: order-preserving difference to the base, entropy-coded in the context of the base's exponent and of the
+ * local magnitude (pith's own; the coder: kernels/residual, docs/formats/residual.md).
+ *
+ * Order-preserving differences of floats: Lindstrom and Isenburg, "Fast and Efficient Compression of Floating-Point Data",
+ * IEEE TVCG 12(5), 2006. rANS: Duda 2013, arXiv 1311.2540. Byte-plane peers: ZipNN (arXiv 2411.05239), DFloat11 (arXiv 2504.11651).
+ *   M(w) = ~w if the sign bit is set, else w | sign;   d = M(tuned) - M(base) mod 2^n;   z = zigzag(d)
+ * Without a base the exponent plane is coded in local context, sign and mantissa where it pays.
+ */
+import * as z from 'zod';
+import { PithError } from '../../core/errors.js';
+import { ResidualBlobBuilder, parseResidualBlob } from '../../kernels/residual/blob.js';
+import { ResidualCodec, residualElements, segmentCount, segmentSpan } from '../../kernels/residual/codec.js';
+import type { Ctx, Method } from '../define.js';
+import type { DeltaCodec, EncodeInfo, PartSink, PartSource, TensorSink, TensorSource } from '../kinds.js';
+import type { TensorInfo } from '../../core/tensor.js';
+
+const PART = 'residual';
+const params = z.strictObject({});
+
+class Lossless implements DeltaCodec {
+  readonly lossless = true;
+  readonly version = 1;
+  /** One coder (its wasm memory) for all tensors of a thread. */
+  #codec: Promise<ResidualCodec> | undefined;
+
+  accepts(): boolean {
+    return true;
+  }
+
+  memoryBytes(): number {
+    return 64 << 20;
+  }
+
+  #coder(): Promise<ResidualCodec> {
+    this.#codec ??= ResidualCodec.create();
+    return this.#codec;
+  }
+
+  async encode(c: Ctx, base: TensorSource | undefined, tuned: TensorSource, parts: PartSink): Promise<EncodeInfo> {
+    const coder = await this.#coder();
+    const elements = residualElements(tuned.dtype, tuned.shape);
+    const elementBytes = elements === 0 ? 0 : tuned.byteLength / elements;
+    const count = segmentCount(elements);
+    const blob = new ResidualBlobBuilder(count);
+    let position = blob.headerBytes;
+    let changed = 0;
+    for (let s = 0; s < count; s++) {
+      c.checkpointCancel();
+      const [from, to] = segmentSpan(elements, s);
+      const bytes = (to - from) * elementBytes;
+      const views = coder.reserve(bytes);
+      await base?.readInto(from * elementBytes, views.base);
+      await tuned.readInto(from * elementBytes, views.tuned);
+      const segment = coder.encodeSegment(tuned.dtype, to - from, base !== undefined);
+      changed += coder.stats.changed;
+      blob.add(segment.length);
+      await parts.write(PART, position, segment);
+      position += segment.length;
+      c.report(bytes);
+    }
+    const identical = base !== undefined && changed === 0;
+    await parts.write(PART, 0, blob.header());
+    parts.declare(PART, 'U8', [position]);
+    const facts = base === undefined ? {} : { changed: elements === 0 ? 0 : changed / elements };
+    return { identical, facts };
+  }
+
+  async decode(c: Ctx, base: TensorSource | undefined, parts: PartSource, target: TensorInfo, out: TensorSink): Promise<void> {
+    const coder = await this.#coder();
+    const elements = residualElements(target.dtype, target.shape);
+    const count = segmentCount(elements);
+    const total = parts.info(PART).shape[0] ?? 0;
+    const blob = parseResidualBlob(await parts.read(PART, 0, Math.min(total, ResidualBlobBuilder.headerBytesFor(count))), total, count);
+    for (let s = 0; s < count; s++) {
+      c.checkpointCancel();
+      const [from, to] = segmentSpan(elements, s);
+      const elementBytes = 1;
+      const views = coder.reserve((to - from) * elementBytes);
+      await base?.readInto(from * elementBytes, views.base);
+      coder.decodeSegment(await parts.read(PART, ...blob.span(s)), target.dtype, to - from, base !== undefined);
+      await out.write(from * elementBytes, views.tuned);
+      c.report(views.tuned.length);
+    }
+  }
+}
+
+const method: Method<'delta', DeltaCodec> = {
+  kind: 'delta',
+  name: 'lossless',
+  title: 'Order-preserving difference, entropy-coded in the context of the base',
+  paper: { cite: 'Lindstrom and Isenburg 2006; rANS: Duda 2013', url: 'https://arxiv.org/abs/1311.2540' },
+  params,
+  create(rawParams) {
+    const parsed = params.safeParse(rawParams);
+    if (!parsed.success) throw new PithError('BAD_PARAMS', { method: 'lossless', message: z.prettifyError(parsed.error) });
+    return new Lossless();
+  },
+};
+export default method;

@@ -1,0 +1,59 @@
+/** The registry: name -> file. A new method adds its file and one line here. */
+import type { Kind, Method } from './define.js';
+import type { DeltaCodec } from './kinds.js';
+import { PithError } from '../core/errors.js';
+
+interface Impls {
+  delta: DeltaCodec;
+}
+type Loader<K extends Kind> = () => Promise<{ default: Method<K, Impls[K]> }>;
+
+const METHODS: { readonly [K in Kind]: Readonly<Record<string, Loader<K>>> } = {
+  delta: {
+    lossless: () => import('./delta/lossless.js'),
+    ere: () => import('./delta/ere.js'),
+  },
+};
+
+export const KINDS = Object.keys(METHODS) as readonly Kind[];
+
+export function methodNames(kind: Kind): readonly string[] {
+  return Object.keys(METHODS[kind]);
+}
+
+/** Every method's own statement, in registry order. Loads all files: for listings, not for work. */
+export async function listMethods(kind?: Kind): Promise<Method<Kind, unknown>[]> {
+  const kinds = kind === undefined ? KINDS : [kind];
+  const loaders = kinds.flatMap((k) => Object.values<Loader<Kind>>(METHODS[k]));
+  return Promise.all(loaders.map(async (load) => (await load()).default));
+}
+
+/** UNKNOWN_METHOD (exit 64) names the nearest known one. */
+export async function loadMethod<K extends Kind>(kind: K, name: string): Promise<Method<K, Impls[K]>> {
+  const table = METHODS[kind];
+  const load = Object.hasOwn(table, name) ? table[name] : undefined;
+  if (load === undefined) {
+    const near = nearest(name, Object.keys(table));
+    throw new PithError('UNKNOWN_METHOD', { kind, method: name, hint: near === undefined ? '' : `; did you mean "${near}"?` });
+  }
+  return (await load()).default;
+}
+
+/** The candidate within a third of the length in edit distance, if any. */
+export function nearest(name: string, candidates: readonly string[]): string | undefined {
+  const scored = candidates.map((c) => ({ c, d: editDistance(name, c) })).sort((a, b) => a.d - b.d);
+  const best = scored[0];
+  return best !== undefined && best.d <= Math.max(2, Math.ceil(name.length / 3)) ? best.c : undefined;
+}
+
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      next.push(Math.min(next[j - 1]! + 1, row[j]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
+    }
+    row = next;
+  }
+  return row[b.length]!;
+}

@@ -1,0 +1,73 @@
+/** The interface of each kind of method. Sources and sinks are byte ranges, so that no method needs a whole tensor in memory. */
+import type { TensorInfo } from '../core/tensor.js';
+import type { DType } from '../core/dtype.js';
+import type { Ctx } from './define.js';
+
+/** One stored tensor, read by byte range. Reading it once from front to back is cheapest: the caller hashes it on the way. */
+export interface TensorSource extends TensorInfo {
+  readonly byteLength: number;
+  readInto(begin: number, target: Uint8Array): Promise<void>;
+}
+
+/** Where a decoded tensor goes. Ranges are written front to back without gaps. */
+export interface TensorSink {
+  write(position: number, bytes: Uint8Array): Promise<void>;
+}
+
+/** Where an encoder puts its parts, each an ordinary tensor of the container. Names are local to one tensor. */
+export interface PartSink {
+  /** Writes at a byte position of the part; a part is as long as its furthest byte. */
+  write(part: string, position: number, bytes: Uint8Array): Promise<void>;
+  /** Declares type and shape, once everything is written; the byte count must agree. */
+  declare(part: string, dtype: DType, shape: readonly number[]): void;
+}
+
+export interface PartSource {
+  info(part: string): TensorInfo;
+  read(part: string, begin?: number, end?: number): Promise<Uint8Array>;
+}
+
+/** What an encoder says about one tensor. */
+export interface EncodeInfo {
+  /** True when tuned equals base: no part was written, restore copies the base. */
+  readonly identical: boolean;
+  /** ||What - W1||_F / ||W1 - W0||_F; absent for a lossless codec. */
+  readonly error?: number;
+  /** Per-tensor facts for the report and the file's metadata (rank, changed share, ...). */
+  readonly facts: Readonly<Record<string, number | string>>;
+}
+
+/** What a budget allocator needs to know of one tensor: squared gain and byte cost of each further component. */
+export interface SpectrumPoint {
+  /** Singular values of the delta, descending. */
+  readonly singularValues: readonly number[];
+  /** ||W1 - W0||_F^2 */
+  readonly normSquared: number;
+  readonly bytesPerComponent: number;
+}
+
+/** What of a tensor's description decides whether and how a codec takes it. */
+export interface TensorPlan extends TensorInfo {
+  readonly role: 'embedding' | 'head' | 'linear' | 'other';
+  readonly hasBase: boolean;
+}
+
+/** Settings that the pipeline, not the user, gives for one tensor: a rank from an allocation, say. */
+export type Assigned = Readonly<Record<string, number>>;
+
+export interface DeltaCodec {
+  readonly lossless: boolean;
+  readonly version: number;
+  /** Whether this codec codes such a tensor; what it declines is coded losslessly. */
+  accepts(plan: TensorPlan): boolean;
+  /** Upper bound of the host memory one tensor needs, in bytes. */
+  memoryBytes(plan: TensorPlan): number;
+  encode(c: Ctx, base: TensorSource | undefined, tuned: TensorSource, parts: PartSink, assigned: Assigned): Promise<EncodeInfo>;
+  decode(c: Ctx, base: TensorSource | undefined, parts: PartSource, target: TensorInfo, out: TensorSink): Promise<void>;
+  /** Present on codecs with a rate to allocate. */
+  budget?: {
+    /** Total bytes to spend, of the tensors it takes; undefined when no budget was asked for. */
+    readonly target?: { readonly bytes?: number; readonly ratio?: number };
+    spectrum(c: Ctx, base: TensorSource, tuned: TensorSource, maxRank: number): Promise<SpectrumPoint>;
+  };
+}

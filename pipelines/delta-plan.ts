@@ -1,0 +1,56 @@
+/** Decides from headers alone what is done with each tensor of a pair. */
+import { PithError } from '../core/errors.js';
+import { byteLength, rowCount, sameShape } from '../core/shape.js';
+import type { TensorInfo } from '../core/tensor.js';
+import type { CheckpointReader } from '../formats/checkpoint.js';
+import type { DeltaCodec, TensorPlan } from '../methods/kinds.js';
+import { roleOf } from '../models/roles.js';
+
+export type Pairing =
+  | { readonly kind: 'pair'; readonly commonRows?: number }
+  /** In tuned only, or of another dtype or row shape: coded standalone. */
+  | { readonly kind: 'standalone' };
+
+export interface PlannedTensor extends TensorPlan {
+  readonly bytes: number;
+  readonly pairing: Pairing;
+  /** The chosen method takes it; otherwise it is coded losslessly. */
+  readonly byMethod: boolean;
+}
+
+export interface DeltaPlan {
+  readonly tensors: readonly PlannedTensor[];
+  /** Base tensors that the tuned checkpoint lacks. */
+  readonly removed: readonly string[];
+  readonly rawBytes: number;
+}
+
+/** How the tuned tensor relates to the base's tensor of the same name. */
+export function pair(base: TensorInfo | undefined, tuned: TensorInfo): Pairing {
+  if (base?.dtype !== tuned.dtype) return { kind: 'standalone' };
+  if (sameShape(base.shape, tuned.shape)) return { kind: 'pair' };
+  const rowsDiffer = base.shape.length === tuned.shape.length && tuned.shape.length > 0 && sameShape(base.shape.slice(1), tuned.shape.slice(1));
+  const commonRows = Math.min(rowCount(base.shape), rowCount(tuned.shape));
+  const wholeBytes = (byteLength(tuned.dtype, [commonRows, ...tuned.shape.slice(1)]) * 8) % 8 === 0;
+  return rowsDiffer && commonRows > 0 && wholeBytes ? { kind: 'pair', commonRows } : { kind: 'standalone' };
+}
+
+export function planDelta(base: CheckpointReader | undefined, tuned: CheckpointReader, codec: DeltaCodec, selects: (name: string) => boolean): DeltaPlan {
+  const tensors: PlannedTensor[] = [];
+  for (const info of tuned.infos.values()) {
+    const pairing = pair(base?.infos.get(info.name), info);
+    const plan: TensorPlan = { ...info, role: roleOf(info), hasBase: pairing.kind === 'pair' };
+    const byMethod = codec.lossless || (plan.hasBase && selects(info.name) && codec.accepts(plan));
+    tensors.push({ ...plan, bytes: byteLength(info.dtype, info.shape), pairing, byMethod });
+  }
+  const removed = base === undefined ? [] : [...base.infos.keys()].filter((name) => !tuned.infos.has(name));
+  if (base !== undefined && tensors.length > 0 && tensors.every((t) => !t.hasBase)) {
+    throw new PithError('SHAPE_MISMATCH', {
+      file: tuned.source,
+      tensor: tensors[0]!.name,
+      expected: `tensors of ${base.source}`,
+      got: 'no tensor with the name, dtype and row shape of a base tensor; use --base none to compress it alone',
+    });
+  }
+  return { tensors, removed, rawBytes: tensors.reduce((sum, t) => sum + t.bytes, 0) };
+}

@@ -1,0 +1,69 @@
+// Builds dist/: AssemblyScript kernels, the tfjs bundles, TypeScript. `--fast` transpiles without type checks.
+import { build } from 'esbuild';
+import { execFileSync } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { basename, dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+process.chdir(root);
+const fast = process.argv.includes('--fast');
+const require = createRequire(import.meta.url);
+const newest = (paths) => Math.max(0, ...paths.map((p) => statSync(p).mtimeMs));
+const walk = (dir) =>
+  readdirSync(dir, { withFileTypes: true }).flatMap((e) => (e.isDirectory() ? walk(join(dir, e.name)) : [join(dir, e.name)]));
+
+/** kernels/wasm/assembly/<name>.ts -> dist/kernels/wasm/<name>.wasm; files starting with `_` are shared parts. */
+function buildWasm() {
+  const dir = 'kernels/wasm/assembly';
+  if (!existsSync(dir)) return;
+  const sources = readdirSync(dir).filter((f) => f.endsWith('.ts'));
+  const stamp = newest(sources.map((f) => join(dir, f)));
+  mkdirSync('dist/kernels/wasm', { recursive: true });
+  for (const file of sources.filter((f) => !f.startsWith('_'))) {
+    const out = join('dist/kernels/wasm', `${basename(file, '.ts')}.wasm`);
+    if (existsSync(out) && statSync(out).mtimeMs >= stamp) continue;
+    const flags = ['-O3', '--noAssert', '--runtime', 'stub', '--importMemory', '--enable', 'simd', '--converge'];
+    execFileSync(process.execPath, [join(root, 'node_modules/assemblyscript/bin/asc.js'), join(dir, file), '-o', out, ...flags], { stdio: 'inherit' });
+  }
+}
+
+/** tfjs weighs 300 MB installed; the bundles hold what pith uses of it, in one shared engine. */
+async function buildVendor() {
+  const entries = ['tf', 'tf-wasm', 'tf-webgpu'].map((n) => `kernels/backend/vendor/${n}.mjs`).filter((f) => existsSync(f));
+  if (entries.length === 0) return;
+  const stamp = Math.max(newest(entries), statSync('package.json').mtimeMs);
+  const marker = 'dist/vendor/.stamp';
+  if (existsSync(marker) && Number(readFileSync(marker, 'utf8')) >= stamp) return;
+  rmSync('dist/vendor', { recursive: true, force: true });
+  await build({
+    entryPoints: entries,
+    outdir: 'dist/vendor',
+    bundle: true,
+    splitting: true,
+    format: 'esm',
+    platform: 'node',
+    target: 'node20',
+    minify: true,
+    legalComments: 'none',
+    logLevel: 'error',
+  });
+  const wasmDir = join(dirname(require.resolve('@tensorflow/tfjs-backend-wasm/package.json')), 'dist');
+  for (const f of readdirSync(wasmDir).filter((f) => f.endsWith('.wasm'))) cpSync(join(wasmDir, f), join('dist/vendor', f));
+  writeFileSync(marker, String(stamp));
+}
+
+async function buildTypeScript() {
+  if (!fast) {
+    execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', '.'], { stdio: 'inherit' });
+    return;
+  }
+  const dirs = ['cli', 'commands', 'core', 'formats', 'kernels', 'methods', 'models', 'pipelines', 'workers', 'test', 'bench'].filter((d) => existsSync(d));
+  const entryPoints = dirs.flatMap(walk).filter((f) => f.endsWith('.ts') && !f.endsWith('.d.ts') && !f.startsWith('kernels/wasm/assembly'));
+  await build({ entryPoints, outdir: 'dist', outbase: '.', format: 'esm', platform: 'node', target: 'node20', sourcemap: true, logLevel: 'error' });
+}
+
+buildWasm();
+await buildVendor();
+await buildTypeScript();

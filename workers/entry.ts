@@ -1,0 +1,39 @@
+/** Runs one task in a thread. Task files load on first use: a lossless job never loads tfjs. */
+import { PithError } from '../core/errors.js';
+import type { Envelope, Reply, Task } from './messages.js';
+import { WorkerState, type TaskControl } from './state.js';
+
+/** The one piece of state a thread keeps: open readers, method instances, the backend. */
+const state = new WorkerState();
+
+export default async function entry(envelope: Envelope): Promise<Reply> {
+  const control: TaskControl = {
+    report: (bytes) => void Atomics.add(envelope.progress, 0, BigInt(Math.round(bytes))),
+    checkpointCancel: () => {
+      if (Atomics.load(envelope.cancel, 0) !== 0) throw new PithError('CANCELLED');
+    },
+  };
+  try {
+    control.checkpointCancel();
+    return { ok: await dispatch(envelope.task, control) };
+  } catch (error) {
+    return { error: PithError.from(error).toWire() };
+  }
+}
+
+async function dispatch(task: Task, control: TaskControl): Promise<unknown> {
+  switch (task.type) {
+    case 'encode':
+      return (await import('./tasks/encode.js')).encode(state, task, control);
+    case 'decode':
+      return (await import('./tasks/decode.js')).decode(state, task, control);
+    case 'hash':
+      return (await import('./tasks/hash.js')).hash(state, task, control);
+    case 'spectrum':
+      return (await import('./tasks/spectrum.js')).deltaSpectrum(state, task, control);
+    case 'tensor-spectrum':
+      return (await import('./tasks/spectrum.js')).tensorSpectrum(state, task, control);
+    case 'diff':
+      return (await import('./tasks/diff.js')).diff(state, task, control);
+  }
+}

@@ -1,0 +1,149 @@
+/** What crosses a thread: plain data only, references instead of tensors. */
+import type { Device } from '../core/device.js';
+import type { DType } from '../core/dtype.js';
+import type { WireError } from '../core/errors.js';
+import type { EncodeInfo, SpectrumPoint } from '../methods/kinds.js';
+
+/** A checkpoint as the plan saw it. A worker refuses one whose files have changed since (FILE_CHANGED). */
+export interface CheckpointRef {
+  readonly path: string;
+  readonly stamp: string;
+}
+
+export interface TensorRef {
+  readonly checkpoint: CheckpointRef;
+  readonly name: string;
+}
+
+export interface MethodRef {
+  readonly name: string;
+  readonly params: unknown;
+}
+
+/** Settings of the run, the same for all its tasks. */
+export interface RunSettings {
+  readonly seed: number;
+  readonly device: Device;
+  readonly blasThreads: number;
+  readonly memoryBytes: number;
+}
+
+/** Codes one tensor; parts go to files `<spool>.<part>`. */
+export interface EncodeTask {
+  readonly type: 'encode';
+  readonly settings: RunSettings;
+  readonly method: MethodRef;
+  readonly base?: TensorRef;
+  readonly tuned: TensorRef;
+  /** Only the first rows are common with the base; the others are coded standalone. */
+  readonly commonRows?: number;
+  readonly assigned: Readonly<Record<string, number>>;
+  readonly spool: string;
+}
+
+export interface SpooledPart {
+  readonly part: string;
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  readonly bytes: number;
+  readonly sha256: string;
+}
+
+export interface EncodeResult {
+  readonly info: EncodeInfo;
+  readonly parts: readonly SpooledPart[];
+  readonly baseSha256?: string;
+  readonly tunedSha256: string;
+  readonly restoredSha256: string;
+}
+
+/** Decodes one tensor; the bytes go to `position` in `file` (absent: hashed only). */
+export interface DecodeTask {
+  readonly type: 'decode';
+  readonly settings: RunSettings;
+  readonly delta: string;
+  readonly tensor: string;
+  readonly base?: TensorRef;
+  readonly target?: { readonly file: string; readonly position: number };
+}
+
+export interface DecodeResult {
+  readonly sha256: string;
+  /** Of the base tensor as it was read; absent when there is none. */
+  readonly baseSha256?: string;
+}
+
+export interface HashTask {
+  readonly type: 'hash';
+  readonly tensor: TensorRef;
+}
+
+export interface HashResult {
+  readonly sha256: string;
+}
+
+export interface SpectrumTask {
+  readonly type: 'spectrum';
+  readonly settings: RunSettings;
+  readonly method: MethodRef;
+  readonly base: TensorRef;
+  readonly tuned: TensorRef;
+  readonly commonRows?: number;
+  readonly maxRank: number;
+}
+
+/** Compares one tensor with its counterpart; see kernels/stats for the figures. */
+export interface DiffTask {
+  readonly type: 'diff';
+  readonly settings: RunSettings;
+  readonly base: TensorRef;
+  readonly tuned: TensorRef;
+  readonly spectrum: number;
+}
+
+export interface DiffResult {
+  readonly changed: number;
+  readonly elements: number;
+  readonly deltaNorm: number;
+  readonly baseNorm: number;
+  readonly maxAbs: number;
+  readonly spectrum?: readonly number[];
+  /** exp of the entropy of s_i^2 / sum s^2 (Roy and Vetterli 2007), over the computed part of the spectrum. */
+  readonly effectiveRank?: number;
+}
+
+/** Leading singular values of one tensor itself. */
+export interface TensorSpectrumTask {
+  readonly type: 'tensor-spectrum';
+  readonly settings: RunSettings;
+  readonly tensor: TensorRef;
+  readonly count: number;
+}
+
+export interface TensorSpectrumResult {
+  readonly spectrum: readonly number[];
+  readonly effectiveRank: number;
+  readonly norm: number;
+}
+
+export interface TaskResults {
+  encode: EncodeResult;
+  decode: DecodeResult;
+  hash: HashResult;
+  spectrum: SpectrumPoint;
+  diff: DiffResult;
+  'tensor-spectrum': TensorSpectrumResult;
+}
+
+export type Task = EncodeTask | DecodeTask | HashTask | SpectrumTask | DiffTask | TensorSpectrumTask;
+export type ResultOf<T extends Task> = TaskResults[T['type']];
+
+export interface Envelope {
+  readonly task: Task;
+  /** Shared with the main thread: [0] cancel flag. */
+  readonly cancel: Int32Array;
+  /** Shared with the main thread: [0] bytes done by all threads. */
+  readonly progress: BigInt64Array;
+}
+
+export type Reply = { readonly ok: unknown } | { readonly error: WireError };

@@ -1,0 +1,49 @@
+/** The thread pool. Tasks carry references; a cancel flag and a byte counter are shared memory. */
+import { fileURLToPath } from 'node:url';
+import { Piscina } from 'piscina';
+import { PithError } from '../core/errors.js';
+import type { Envelope, Reply, ResultOf, Task } from './messages.js';
+
+export interface PoolOptions {
+  readonly threads: number;
+}
+
+export class WorkerPool implements AsyncDisposable {
+  readonly threads: number;
+  readonly #piscina: Piscina;
+  readonly #cancel = new Int32Array(new SharedArrayBuffer(4));
+  readonly #progress = new BigInt64Array(new SharedArrayBuffer(8));
+
+  constructor(options: PoolOptions) {
+    this.threads = Math.max(1, options.threads);
+    this.#piscina = new Piscina({
+      filename: fileURLToPath(new URL('./entry.js', import.meta.url)),
+      minThreads: this.threads,
+      maxThreads: this.threads,
+      concurrentTasksPerWorker: 1,
+    });
+  }
+
+  /** Bytes that running tasks have reported, over all threads. */
+  get doneBytes(): number {
+    return Number(Atomics.load(this.#progress, 0));
+  }
+
+  /** Runs one task; a worker's error comes back with its code. */
+  async run<T extends Task>(task: T): Promise<ResultOf<T>> {
+    const envelope: Envelope = { task, cancel: this.#cancel, progress: this.#progress };
+    const reply = (await this.#piscina.run(envelope)) as Reply;
+    if ('error' in reply) throw PithError.fromWire(reply.error);
+    return reply.ok as ResultOf<T>;
+  }
+
+  /** Running tasks stop at their next check with CANCELLED; threads live on. */
+  cancel(): void {
+    Atomics.store(this.#cancel, 0, 1);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.cancel();
+    await this.#piscina.destroy();
+  }
+}
