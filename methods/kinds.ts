@@ -37,15 +37,6 @@ export interface EncodeInfo {
   readonly facts: Readonly<Record<string, number | string>>;
 }
 
-/** What a budget allocator needs to know of one tensor: squared gain and byte cost of each further component. */
-export interface SpectrumPoint {
-  /** Singular values of the delta, descending. */
-  readonly singularValues: readonly number[];
-  /** ||W1 - W0||_F^2 */
-  readonly normSquared: number;
-  readonly bytesPerComponent: number;
-}
-
 /** What of a tensor's description decides whether and how a codec takes it. */
 export interface TensorPlan extends TensorInfo {
   readonly role: 'embedding' | 'head' | 'linear' | 'other';
@@ -64,10 +55,4 @@ export interface DeltaCodec {
   memoryBytes(plan: TensorPlan): number;
   encode(c: Ctx, base: TensorSource | undefined, tuned: TensorSource, parts: PartSink, assigned: Assigned): Promise<EncodeInfo>;
   decode(c: Ctx, base: TensorSource | undefined, parts: PartSource, target: TensorInfo, out: TensorSink): Promise<void>;
-  /** Present on codecs with a rate to allocate. */
-  budget?: {
-    /** Total bytes to spend, of the tensors it takes; undefined when no budget was asked for. */
-    readonly target?: { readonly bytes?: number; readonly ratio?: number };
-    spectrum(c: Ctx, base: TensorSource, tuned: TensorSource, maxRank: number): Promise<SpectrumPoint>;
-  };
 }

@@ -29,10 +29,6 @@ async function dispatch(task: Task, control: TaskControl): Promise<unknown> {
       return (await import('./tasks/decode.js')).decode(state, task, control);
     case 'hash':
       return (await import('./tasks/hash.js')).hash(state, task, control);
-    case 'spectrum':
-      return (await import('./tasks/spectrum.js')).deltaSpectrum(state, task, control);
-    case 'tensor-spectrum':
-      return (await import('./tasks/spectrum.js')).tensorSpectrum(state, task, control);
     case 'diff':
       return (await import('./tasks/diff.js')).diff(state, task, control);
   }

@@ -2,7 +2,7 @@
 import type { Device } from '../core/device.js';
 import type { DType } from '../core/dtype.js';
 import type { WireError } from '../core/errors.js';
-import type { EncodeInfo, SpectrumPoint } from '../methods/kinds.js';
+import type { EncodeInfo } from '../methods/kinds.js';
 
 /** A checkpoint as the plan saw it. A worker refuses one whose files have changed since (FILE_CHANGED). */
 export interface CheckpointRef {
@@ -82,23 +82,12 @@ export interface HashResult {
   readonly sha256: string;
 }
 
-export interface SpectrumTask {
-  readonly type: 'spectrum';
-  readonly settings: RunSettings;
-  readonly method: MethodRef;
-  readonly base: TensorRef;
-  readonly tuned: TensorRef;
-  readonly commonRows?: number;
-  readonly maxRank: number;
-}
-
-/** Compares one tensor with its counterpart; see kernels/stats for the figures. */
+/** Compares one tensor with its counterpart, element by element. */
 export interface DiffTask {
   readonly type: 'diff';
   readonly settings: RunSettings;
   readonly base: TensorRef;
   readonly tuned: TensorRef;
-  readonly spectrum: number;
 }
 
 export interface DiffResult {
@@ -107,35 +96,16 @@ export interface DiffResult {
   readonly deltaNorm: number;
   readonly baseNorm: number;
   readonly maxAbs: number;
-  readonly spectrum?: readonly number[];
-  /** exp of the entropy of s_i^2 / sum s^2 (Roy and Vetterli 2007), over the computed part of the spectrum. */
-  readonly effectiveRank?: number;
-}
-
-/** Leading singular values of one tensor itself. */
-export interface TensorSpectrumTask {
-  readonly type: 'tensor-spectrum';
-  readonly settings: RunSettings;
-  readonly tensor: TensorRef;
-  readonly count: number;
-}
-
-export interface TensorSpectrumResult {
-  readonly spectrum: readonly number[];
-  readonly effectiveRank: number;
-  readonly norm: number;
 }
 
 export interface TaskResults {
   encode: EncodeResult;
   decode: DecodeResult;
   hash: HashResult;
-  spectrum: SpectrumPoint;
   diff: DiffResult;
-  'tensor-spectrum': TensorSpectrumResult;
 }
 
-export type Task = EncodeTask | DecodeTask | HashTask | SpectrumTask | DiffTask | TensorSpectrumTask;
+export type Task = EncodeTask | DecodeTask | HashTask | DiffTask;
 export type ResultOf<T extends Task> = TaskResults[T['type']];
 
 export interface Envelope {

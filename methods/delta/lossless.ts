@@ -5,15 +5,16 @@
  * Order-preserving differences of floats: Lindstrom and Isenburg, "Fast and Efficient Compression of Floating-Point Data",
  * IEEE TVCG 12(5), 2006. rANS: Duda 2013, arXiv 1311.2540. Byte-plane peers: ZipNN (arXiv 2411.05239), DFloat11 (arXiv 2504.11651).
  *   M(w) = ~w if the sign bit is set, else w | sign;   d = M(tuned) - M(base) mod 2^n;   z = zigzag(d)
- * Without a base the exponent plane is coded in local context, sign and mantissa where it pays.
+ * Without a base the exponents are coded in local context, sign and mantissa stored as they are.
  */
 import * as z from 'zod';
 import { PithError } from '../../core/errors.js';
-import { ResidualBlobBuilder, parseResidualBlob } from '../../kernels/residual/blob.js';
-import { ResidualCodec, residualElements, segmentCount, segmentSpan } from '../../kernels/residual/codec.js';
+import type { TensorInfo } from '../../core/tensor.js';
+import { BlobHead, blobHeadBytes, parseBlobHead } from '../../kernels/residual/blob.js';
+import { ResidualCodec, segmentCount, segmentSpan } from '../../kernels/residual/codec.js';
+import { residualElements, wordKind } from '../../kernels/residual/words.js';
 import type { Ctx, Method } from '../define.js';
 import type { DeltaCodec, EncodeInfo, PartSink, PartSource, TensorSink, TensorSource } from '../kinds.js';
-import type { TensorInfo } from '../../core/tensor.js';
 
 const PART = 'residual';
 const params = z.strictObject({});
@@ -40,46 +41,41 @@ class Lossless implements DeltaCodec {
   async encode(c: Ctx, base: TensorSource | undefined, tuned: TensorSource, parts: PartSink): Promise<EncodeInfo> {
     const coder = await this.#coder();
     const elements = residualElements(tuned.dtype, tuned.shape);
-    const elementBytes = elements === 0 ? 0 : tuned.byteLength / elements;
-    const count = segmentCount(elements);
-    const blob = new ResidualBlobBuilder(count);
-    let position = blob.headerBytes;
+    const wordBytes = wordKind(tuned.dtype).width / 8;
+    const head = new BlobHead(segmentCount(elements));
     let changed = 0;
-    for (let s = 0; s < count; s++) {
+    for (let s = 0; s < head.segments; s++) {
       c.checkpointCancel();
       const [from, to] = segmentSpan(elements, s);
-      const bytes = (to - from) * elementBytes;
-      const views = coder.reserve(bytes);
-      await base?.readInto(from * elementBytes, views.base);
-      await tuned.readInto(from * elementBytes, views.tuned);
+      const views = coder.reserve((to - from) * wordBytes);
+      await base?.readInto(from * wordBytes, views.base);
+      await tuned.readInto(from * wordBytes, views.tuned);
       const segment = coder.encodeSegment(tuned.dtype, to - from, base !== undefined);
       changed += coder.stats.changed;
-      blob.add(segment.length);
-      await parts.write(PART, position, segment);
-      position += segment.length;
-      c.report(bytes);
+      await parts.write(PART, head.end, segment);
+      head.add(segment.length);
+      c.report((to - from) * wordBytes);
     }
-    const identical = base !== undefined && changed === 0;
-    await parts.write(PART, 0, blob.header());
-    parts.declare(PART, 'U8', [position]);
-    const facts = base === undefined ? {} : { changed: elements === 0 ? 0 : changed / elements };
-    return { identical, facts };
+    await parts.write(PART, 0, head.bytes());
+    parts.declare(PART, 'U8', [head.end]);
+    const facts = base === undefined || elements === 0 ? {} : { changed: changed / elements };
+    return { identical: base !== undefined && changed === 0, facts };
   }
 
   async decode(c: Ctx, base: TensorSource | undefined, parts: PartSource, target: TensorInfo, out: TensorSink): Promise<void> {
     const coder = await this.#coder();
     const elements = residualElements(target.dtype, target.shape);
+    const wordBytes = wordKind(target.dtype).width / 8;
     const count = segmentCount(elements);
     const total = parts.info(PART).shape[0] ?? 0;
-    const blob = parseResidualBlob(await parts.read(PART, 0, Math.min(total, ResidualBlobBuilder.headerBytesFor(count))), total, count);
-    for (let s = 0; s < count; s++) {
+    const spans = parseBlobHead(await parts.read(PART, 0, Math.min(total, blobHeadBytes(count))), total, count);
+    for (const [s, span] of spans.entries()) {
       c.checkpointCancel();
       const [from, to] = segmentSpan(elements, s);
-      const elementBytes = 1;
-      const views = coder.reserve((to - from) * elementBytes);
-      await base?.readInto(from * elementBytes, views.base);
-      coder.decodeSegment(await parts.read(PART, ...blob.span(s)), target.dtype, to - from, base !== undefined);
-      await out.write(from * elementBytes, views.tuned);
+      const views = coder.reserve((to - from) * wordBytes);
+      await base?.readInto(from * wordBytes, views.base);
+      coder.decodeSegment(await parts.read(PART, ...span), target.dtype, to - from, base !== undefined);
+      await out.write(from * wordBytes, views.tuned);
       c.report(views.tuned.length);
     }
   }
@@ -89,7 +85,7 @@ const method: Method<'delta', DeltaCodec> = {
   kind: 'delta',
   name: 'lossless',
   title: 'Order-preserving difference, entropy-coded in the context of the base',
-  paper: { cite: 'Lindstrom and Isenburg 2006; rANS: Duda 2013', url: 'https://arxiv.org/abs/1311.2540' },
+  paper: { cite: 'Lindstrom and Isenburg, IEEE TVCG 12(5), 2006; rANS: Duda 2013', url: 'https://arxiv.org/abs/1311.2540' },
   params,
   create(rawParams) {
     const parsed = params.safeParse(rawParams);

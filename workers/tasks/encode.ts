@@ -1,16 +1,13 @@
 /** Codes one tensor: hash base and tuned on the way, code, and for a lossy method decode again to learn what restore yields. */
 import { rowCount } from '../../core/shape.js';
-import { roleOf } from '../../models/roles.js';
 import type { Ctx } from '../../methods/define.js';
 import type { DeltaCodec, EncodeInfo, TensorSource } from '../../methods/kinds.js';
 import { ErrorSink } from '../error-sink.js';
 import type { EncodeResult, EncodeTask } from '../messages.js';
 import { HashingSource, rowsOf, shifted } from '../sources.js';
 import { SpoolParts } from '../spool-parts.js';
+import { EXTRA_ROWS } from '../pieces.js';
 import type { TaskControl, WorkerState } from '../state.js';
-
-/** Part prefix of the rows that only the tuned tensor has. */
-export const EXTRA_ROWS = 'extra.';
 
 export async function encode(state: WorkerState, task: EncodeTask, control: TaskControl): Promise<EncodeResult> {
   const tuned = new HashingSource(await state.reader(task.tuned.checkpoint), task.tuned.name);
@@ -22,7 +19,11 @@ export async function encode(state: WorkerState, task: EncodeTask, control: Task
   try {
     const pieces = split(base, tuned, task.commonRows, codec, lossless);
     const infos: EncodeInfo[] = [];
-    for (const p of pieces) infos.push(await p.codec.encode(ctx, p.base, p.tuned, parts.prefixed(p.prefix), task.assigned));
+    for (const p of pieces) {
+      const info = await p.codec.encode(ctx, p.base, p.tuned, parts.prefixed(p.prefix), task.assigned);
+      if (info.identical) parts.drop(p.prefix);
+      infos.push(info);
+    }
     const spooled = parts.finish();
     const tunedSha256 = await tuned.digest(control.checkpointCancel);
     const baseSha256 = await base?.digest(control.checkpointCancel);
@@ -80,9 +81,4 @@ function merge(infos: readonly EncodeInfo[], error: number | undefined): EncodeI
     facts: infos[0]!.facts,
     ...(error === undefined ? {} : { error }),
   };
-}
-
-/** How the plan sees a stored tensor. */
-export function planOf(source: TensorSource, hasBase: boolean): Parameters<DeltaCodec['accepts']>[0] {
-  return { name: source.name, dtype: source.dtype, shape: source.shape, role: roleOf(source), hasBase };
 }

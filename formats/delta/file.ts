@@ -1,0 +1,148 @@
+/** An open delta file: structure checked, parts read and hashed on demand. */
+import { createHash } from 'node:crypto';
+import { inflateSync } from 'node:zlib';
+import { PithError } from '../../core/errors.js';
+import type { TensorInfo } from '../../core/tensor.js';
+import { SafetensorsFile } from '../safetensors/file.js';
+import { checkSeal, manifestFromMetadata } from './manifest.js';
+import { HEADERS_KEY, partKey, SIDE_FILES_KEY, type DeltaManifest, type SideFileEntry, type TensorEntry } from './schema.js';
+
+export class DeltaFile implements Disposable {
+  readonly entries: ReadonlyMap<string, TensorEntry>;
+  readonly #checked = new Set<string>();
+
+  private constructor(
+    readonly file: SafetensorsFile,
+    readonly manifest: DeltaManifest,
+  ) {
+    this.entries = new Map(manifest.tensors.map((t) => [t.name, t]));
+  }
+
+  get path(): string {
+    return this.file.path;
+  }
+
+  /** Any error of a safetensors file, NOT_A_DELTA, DELTA_VERSION or DELTA_MALFORMED (all exit 65). */
+  static open(path: string): DeltaFile {
+    const file = SafetensorsFile.open(path);
+    try {
+      const metadata = Object.fromEntries(file.metadata ?? []);
+      if (metadata['pith.format'] === 'delta') checkSeal(file.rawHeader, path);
+      const manifest = manifestFromMetadata(metadata, path);
+      const delta = new DeltaFile(file, manifest);
+      delta.#checkParts();
+      return delta;
+    } catch (error) {
+      file.close();
+      throw error;
+    }
+  }
+
+  #bad(message: string): never {
+    throw new PithError('DELTA_MALFORMED', { file: this.path, message });
+  }
+
+  /** The stored tensors are exactly those that the manifest names. */
+  #checkParts(): void {
+    const { tuned, tensors } = this.manifest;
+    const named = new Set(tensors.flatMap((t) => Object.keys(t.parts).map((part) => partKey(t.name, part))));
+    if (tuned.headers !== undefined) named.add(HEADERS_KEY);
+    if (tuned.sideFilesHash !== undefined) named.add(SIDE_FILES_KEY);
+    for (const key of named) if (!this.file.entries.has(key)) this.#bad(`stored tensor "${key}" is missing`);
+    for (const key of this.file.entries.keys()) if (!named.has(key)) this.#bad(`stored tensor "${key}" is not in the manifest`);
+  }
+
+  entry(name: string): TensorEntry {
+    return this.entries.get(name) ?? this.#bad(`tensor "${name}" is not in it`);
+  }
+
+  partInfo(tensor: string, part: string): TensorInfo {
+    const key = partKey(tensor, part);
+    const entry = this.file.entries.get(key);
+    if (entry === undefined) throw new PithError('DELTA_TENSOR', { file: this.path, tensor, message: `part "${part}" is missing` });
+    return entry.info;
+  }
+
+  /** Bytes [begin, end) of a part. The whole part is hashed before its first byte is given out: DELTA_TENSOR when it is damaged. */
+  readPart(tensor: string, part: string, begin = 0, end?: number): Uint8Array {
+    const key = partKey(tensor, part);
+    const expected = this.entry(tensor).parts[part] ?? '';
+    if (!this.#checked.has(key)) {
+      const got = this.#hash(key);
+      if (got !== expected) throw new PithError('DELTA_TENSOR', { file: this.path, tensor, message: `part "${part}": expected sha256 ${expected}, got ${got}` });
+      this.#checked.add(key);
+    }
+    const entry = this.file.entry(key);
+    const bytes = new Uint8Array((end ?? entry.end - entry.begin) - begin);
+    this.file.readInto(key, begin, bytes);
+    return bytes;
+  }
+
+  #hash(key: string): string {
+    const { begin, end } = this.file.entry(key);
+    const hash = createHash('sha256');
+    const buffer = new Uint8Array(Math.min(4 << 20, end - begin));
+    for (let at = 0; at < end - begin; at += buffer.length) {
+      const piece = buffer.subarray(0, Math.min(buffer.length, end - begin - at));
+      this.file.readInto(key, at, piece);
+      hash.update(piece);
+    }
+    return hash.digest('hex');
+  }
+
+  #stored(key: string, expected: string | undefined): Uint8Array {
+    const bytes = this.file.read(key).bytes;
+    const got = createHash('sha256').update(bytes).digest('hex');
+    if (got !== expected) this.#bad(`"${key}": expected sha256 ${String(expected)}, got ${got}`);
+    return bytes;
+  }
+
+  /** Raw header (length and JSON) of each tuned file, in the order of the manifest. */
+  rawHeaders(): Uint8Array[] {
+    const { files, headers } = this.manifest.tuned;
+    if (files.length === 0) return [];
+    const total = files.reduce((sum, f) => sum + f.headerBytes, 0);
+    const all = this.#inflate(this.#stored(HEADERS_KEY, headers), total, 'file headers');
+    let at = 0;
+    return files.map((f) => all.subarray(at, (at += f.headerBytes)));
+  }
+
+  /** Contents of the side files that travel in the delta. */
+  sideFiles(): Map<SideFileEntry, Uint8Array> {
+    const { sideFiles, sideFilesHash } = this.manifest.tuned;
+    const out = new Map<SideFileEntry, Uint8Array>();
+    const own = sideFiles.filter((f) => f.coding === 'deflate');
+    if (own.length === 0) return out;
+    const all = this.#stored(SIDE_FILES_KEY, sideFilesHash);
+    let at = 0;
+    for (const f of own) {
+      const stored = f.stored ?? this.#bad(`side file "${f.name}" has no stored size`);
+      const bytes = this.#inflate(all.subarray(at, at + stored), f.bytes, `side file "${f.name}"`);
+      const got = createHash('sha256').update(bytes).digest('hex');
+      if (got !== f.sha256) this.#bad(`side file "${f.name}": expected sha256 ${f.sha256}, got ${got}`);
+      out.set(f, bytes);
+      at += stored;
+    }
+    if (at !== all.length) this.#bad('side files do not fill their tensor');
+    return out;
+  }
+
+  #inflate(bytes: Uint8Array, expected: number, what: string): Uint8Array {
+    let out: Uint8Array;
+    try {
+      out = inflateSync(bytes, { maxOutputLength: Math.max(1, expected) });
+    } catch {
+      return this.#bad(`${what}: cannot be inflated to ${expected} bytes`);
+    }
+    if (out.length !== expected) this.#bad(`${what}: expected ${expected} bytes, got ${out.length}`);
+    return out;
+  }
+
+  close(): void {
+    this.file.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}

@@ -1,0 +1,96 @@
+/** Puts a delta file together from spooled parts. */
+import { createHash } from 'node:crypto';
+import { deflateSync } from 'node:zlib';
+import type { DType } from '../../core/dtype.js';
+import { PithError } from '../../core/errors.js';
+import type { TensorInfo } from '../../core/tensor.js';
+import * as io from '../io.js';
+import { buildHeader, canonicalOrder } from '../safetensors/layout.js';
+import { PlannedFile } from '../safetensors/planned-file.js';
+import { manifestToMetadata, seal } from './manifest.js';
+import { HEADERS_KEY, partKey, SIDE_FILES_KEY, type DeltaManifest } from './schema.js';
+
+/** The header ends on a multiple of this, so that parts can be cut off or appended without moving the others. */
+const HEADER_STEP_BYTES = 65536;
+const PANEL_BYTES = 4 << 20;
+
+export interface StoredPart {
+  readonly part: string;
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  readonly bytes: number;
+  readonly sha256: string;
+  /** File that holds exactly this part. */
+  readonly file: string;
+}
+
+export interface Blob {
+  readonly bytes: Uint8Array;
+  readonly sha256: string;
+}
+
+/** Level 9: headers and tokenizers are small against the weights. */
+export function deflated(pieces: readonly Uint8Array[]): { blob: Blob; sizes: number[] } {
+  const stored = pieces.map((p) => deflateSync(p, { level: 9 }));
+  const bytes = Buffer.concat(stored);
+  return { blob: { bytes, sha256: createHash('sha256').update(bytes).digest('hex') }, sizes: stored.map((s) => s.length) };
+}
+
+export interface DeltaContent {
+  readonly manifest: DeltaManifest;
+  /** By tensor name. */
+  readonly parts: ReadonlyMap<string, readonly StoredPart[]>;
+  readonly headers: Blob | undefined;
+  readonly sideFiles: Blob | undefined;
+}
+
+/** Writes, syncs and renames; returns the file's size. Every part is hashed again while it is copied. */
+export function writeDelta(out: string, content: DeltaContent, options: { readonly force: boolean }): number {
+  const infos: TensorInfo[] = [];
+  const files = new Map<string, StoredPart>();
+  for (const [tensor, parts] of content.parts) {
+    for (const p of parts) {
+      const name = partKey(tensor, p.part);
+      infos.push({ name, dtype: p.dtype, shape: p.shape });
+      files.set(name, p);
+    }
+  }
+  const blobs = new Map<string, Blob>();
+  if (content.headers !== undefined) blobs.set(HEADERS_KEY, content.headers);
+  if (content.sideFiles !== undefined) blobs.set(SIDE_FILES_KEY, content.sideFiles);
+  for (const [name, b] of blobs) infos.push({ name, dtype: 'U8', shape: [b.bytes.length] });
+  const { header, offsets, fileBytes } = buildHeader(canonicalOrder(infos), manifestToMetadata(content.manifest), out, { padTo: HEADER_STEP_BYTES });
+  seal(header);
+  const file = PlannedFile.create(out, fileBytes, options);
+  try {
+    file.write(0, header);
+    for (const [name, { begin }] of offsets) {
+      const blob = blobs.get(name);
+      if (blob === undefined) copyPart(file, header.length + begin, files.get(name)!);
+      else file.write(header.length + begin, blob.bytes);
+    }
+  } catch (error) {
+    file.abort();
+    throw error;
+  }
+  file.finalize();
+  return fileBytes;
+}
+
+function copyPart(out: PlannedFile, position: number, part: StoredPart): void {
+  const fd = io.openRead(part.file);
+  try {
+    const hash = createHash('sha256');
+    const buffer = new Uint8Array(Math.min(PANEL_BYTES, part.bytes));
+    for (let at = 0; at < part.bytes; at += buffer.length) {
+      const piece = buffer.subarray(0, Math.min(buffer.length, part.bytes - at));
+      io.readFully(fd, piece, at, part.file);
+      hash.update(piece);
+      out.write(position + at, piece);
+    }
+    const got = hash.digest('hex');
+    if (got !== part.sha256) throw new PithError('HASH_MISMATCH', { file: part.file, tensor: part.part, expected: part.sha256, got });
+  } finally {
+    io.close(fd);
+  }
+}

@@ -1,0 +1,195 @@
+/**
+ * Frequency tables of one segment: similar contexts share one, each sums to 4096.
+ * Contexts are sorted by their mean token and neighbours merged while that saves bits, the table's own cost included.
+ */
+import { PithError } from '../../core/errors.js';
+import { BitReader, BitWriter } from './bits.js';
+
+export const CONTEXTS = 256;
+export const MAX_TABLES = 24;
+export const FREQUENCY_BITS = 12;
+const TOTAL = 1 << FREQUENCY_BITS;
+/** Tables are stored in 5 + about 5 bits per symbol in use; what matters is the order of magnitude. */
+const SYMBOL_COST_BITS = 5;
+const TABLE_COST_BITS = 16;
+
+export interface Tables {
+  /** context -> table */
+  readonly map: Uint8Array;
+  /** One per table; index = token, values sum to 4096. */
+  readonly frequencies: readonly Uint16Array[];
+}
+
+interface Cluster {
+  contexts: number[];
+  counts: Float64Array;
+  total: number;
+  bits: number;
+}
+
+const XLOGX = Float64Array.from({ length: 4096 }, (_, i) => (i === 0 ? 0 : i * Math.log2(i)));
+const xlogx = (x: number): number => (x < 4096 ? XLOGX[x]! : x * Math.log2(x));
+
+/** Ideal bits of the counts under their own distribution, plus what storing that distribution costs. */
+function costBits(counts: Float64Array, total: number): number {
+  let bits = xlogx(total);
+  let symbols = 0;
+  for (const c of counts) {
+    if (c === 0) continue;
+    bits -= xlogx(c);
+    symbols++;
+  }
+  return bits + symbols * SYMBOL_COST_BITS + TABLE_COST_BITS;
+}
+
+function joined(a: Cluster, b: Cluster): Cluster {
+  const counts = a.counts.map((c, i) => c + b.counts[i]!);
+  const total = a.total + b.total;
+  return { contexts: [...a.contexts, ...b.contexts], counts, total, bits: costBits(counts, total) };
+}
+
+/** `histogram`: CONTEXTS rows of `symbols` counts. */
+export function makeTables(histogram: Uint32Array, symbols: number): Tables {
+  const clusters = cluster(histogram, symbols);
+  const map = new Uint8Array(CONTEXTS).fill(255);
+  clusters.forEach((c, i) => {
+    for (const context of c.contexts) map[context] = i;
+  });
+  fillUnused(map);
+  return { map, frequencies: clusters.map((c) => normalize(c.counts, c.total)) };
+}
+
+function cluster(histogram: Uint32Array, symbols: number): Cluster[] {
+  const found: { key: number; c: Cluster }[] = [];
+  for (let context = 0; context < CONTEXTS; context++) {
+    const row = histogram.subarray(context * symbols, (context + 1) * symbols);
+    let total = 0;
+    let weighted = 0;
+    for (let s = 0; s < symbols; s++) {
+      total += row[s]!;
+      weighted += row[s]! * s;
+    }
+    if (total === 0) continue;
+    const counts = Float64Array.from(row);
+    found.push({ key: weighted / total, c: { contexts: [context], counts, total, bits: costBits(counts, total) } });
+  }
+  const clusters = found.sort((a, b) => a.key - b.key).map((f) => f.c);
+  const merges = clusters.slice(1).map((c, i) => joined(clusters[i]!, c));
+  const gain = (i: number): number => merges[i]!.bits - clusters[i]!.bits - clusters[i + 1]!.bits;
+  const gains = merges.map((_, i) => gain(i));
+  while (merges.length > 0) {
+    let best = 0;
+    for (let i = 1; i < gains.length; i++) if (gains[i]! < gains[best]!) best = i;
+    if (gains[best]! >= 0 && clusters.length <= MAX_TABLES) break;
+    clusters.splice(best, 2, merges[best]!);
+    merges.splice(best, 1);
+    gains.splice(best, 1);
+    for (const i of [best - 1, best]) {
+      if (i < 0 || i >= merges.length) continue;
+      merges[i] = joined(clusters[i]!, clusters[i + 1]!);
+      gains[i] = gain(i);
+    }
+  }
+  return clusters;
+}
+
+/** A context that never occurs takes its neighbour's table: that is the cheapest to store. */
+function fillUnused(map: Uint8Array): void {
+  for (let i = 0; i < CONTEXTS; i++) if (map[i] === 255) map[i] = i >= 16 ? map[i - 16]! : i > 0 ? map[i - 1]! : 0;
+  for (let i = CONTEXTS - 1; i >= 0; i--) if (map[i] === 255) map[i] = 0;
+}
+
+/** Counts -> frequencies that sum to 4096, every symbol that occurs at least 1. */
+export function normalize(counts: Float64Array, total: number): Uint16Array {
+  const f = new Uint16Array(counts.length);
+  let sum = 0;
+  for (let s = 0; s < counts.length; s++) {
+    if (counts[s]! > 0) f[s] = Math.max(1, Math.round((counts[s]! * TOTAL) / total));
+    sum += f[s]!;
+  }
+  while (sum !== TOTAL) {
+    const step = Math.sign(TOTAL - sum);
+    let best = -1;
+    let bestCost = Infinity;
+    for (let s = 0; s < f.length; s++) {
+      if (f[s] === 0 || (step < 0 && f[s] === 1)) continue;
+      // change of -c log2 f when f moves by one
+      const cost = counts[s]! * Math.log2(f[s]! / (f[s]! + step));
+      if (cost < bestCost) [best, bestCost] = [s, cost];
+    }
+    f[best]! += step;
+    sum += step;
+  }
+  return f;
+}
+
+const golombOrder = (predicted: number): number => Math.max(0, 30 - Math.clz32(predicted + 1));
+const zigzag = (v: number): number => (v < 0 ? -2 * v - 1 : 2 * v);
+const unzigzag = (z: number): number => (z & 1 ? -((z + 1) >> 1) : z >> 1);
+/** Tokens alternate in sign: the same sign's previous token predicts best. */
+const predict = (f: Uint16Array, s: number): number => (s >= 2 ? f[s - 2]! : s === 1 ? f[0]! : 1024);
+
+export function writeTables(tables: Tables): Uint8Array {
+  const out = new BitWriter();
+  out.put(tables.frequencies.length, 5);
+  for (const f of tables.frequencies) {
+    let last = f.length - 1;
+    while (f[last] === 0) last--;
+    out.put(last, 8);
+    for (let s = 0; s <= last; s++) {
+      const p = predict(f, s);
+      out.putGolomb(zigzag(f[s]! - p), golombOrder(p));
+    }
+  }
+  for (let row = 0; row < CONTEXTS; row += 16) {
+    const entries = tables.map.subarray(row, row + 16);
+    const above = row === 0 ? new Uint8Array(16) : tables.map.subarray(row - 16, row);
+    const same = entries.every((t, i) => t === above[i]);
+    out.put(same ? 1 : 0, 1);
+    for (let i = 0; !same && i < 16; i++) {
+      const before = i === 0 ? above[0] : entries[i - 1];
+      out.put(entries[i] === before ? 1 : 0, 1);
+      if (entries[i] !== before) out.put(entries[i]!, 5);
+    }
+  }
+  return out.finish();
+}
+
+/** `symbols`: how many tokens the mode has. */
+export function readTables(bytes: Uint8Array, symbols: number): Tables {
+  const bad = (message: string): never => {
+    throw new PithError('RESIDUAL_MALFORMED', { message });
+  };
+  const input = new BitReader(bytes);
+  const count = input.get(5);
+  if (count === 0 || count > MAX_TABLES) bad(`${count} tables`);
+  const frequencies = Array.from({ length: count }, () => {
+    const last = input.get(8);
+    if (last >= symbols) bad(`token ${last} of ${symbols}`);
+    const f = new Uint16Array(last + 1);
+    let sum = 0;
+    for (let s = 0; s <= last; s++) {
+      const p = predict(f, s);
+      const v = p + unzigzag(input.getGolomb(golombOrder(p)));
+      if (v < 0 || v > TOTAL) bad('a frequency is out of range');
+      f[s] = v;
+      sum += v;
+    }
+    if (sum !== TOTAL) bad(`frequencies sum to ${sum}`);
+    return f;
+  });
+  const map = new Uint8Array(CONTEXTS);
+  for (let i = 0; i < CONTEXTS; ) {
+    if (input.get(1) === 1) {
+      if (i >= 16) map.copyWithin(i, i - 16, i);
+      i += 16;
+      continue;
+    }
+    for (const end = i + 16; i < end; i++) {
+      const before = i % 16 > 0 ? map[i - 1]! : i >= 16 ? map[i - 16]! : 0;
+      map[i] = input.get(1) === 1 ? before : input.get(5);
+      if (map[i]! >= count) bad('a context names no table');
+    }
+  }
+  return { map, frequencies };
+}

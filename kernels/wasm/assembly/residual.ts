@@ -1,0 +1,586 @@
+// Hot loops of the residual coder; docs/formats/residual.md is the normative text, kernels/residual/codec.ts the driver.
+// Memory is laid out by the driver: every function takes plain pointers.
+//
+// A word is 8, 16 or 32 bits. sign: 2 = sign-magnitude (floats), 1 = two's complement, 0 = unsigned.
+// exponent context e' = min(15, max(0, ((base >> eshift) & emask) - ebase)).
+
+const BLOCK: i32 = 64;
+const L: u32 = 1 << 16;
+
+@inline function loadWord(p: usize, width: i32): u32 {
+  if (width == 16) return load<u16>(p);
+  if (width == 32) return load<u32>(p);
+  return load<u8>(p);
+}
+
+@inline function storeWord(p: usize, width: i32, v: u32): void {
+  if (width == 16) store<u16>(p, <u16>v);
+  else if (width == 32) store<u32>(p, v);
+  else store<u8>(p, <u8>v);
+}
+
+// M(w): order-preserving map onto unsigned words
+@inline function order(w: u32, width: i32, sign: i32): u32 {
+  const top: u32 = (1 as u32) << (width - 1);
+  if (sign == 2) return w & top ? ~w : w | top;
+  return sign == 1 ? w ^ top : w;
+}
+
+@inline function unorder(m: u32, width: i32, sign: i32): u32 {
+  const top: u32 = (1 as u32) << (width - 1);
+  if (sign == 2) return m & top ? m ^ top : ~m;
+  return sign == 1 ? m ^ top : m;
+}
+
+// d of two words, sign-extended from `width`
+@inline function difference(a: u32, b: u32, width: i32, sign: i32): i32 {
+  const s = 32 - width;
+  return <i32>((order(b, width, sign) - order(a, width, sign)) << s) >> s;
+}
+
+@inline function magnitude(d: i32, e: u32): f32 {
+  const u: u32 = d < 0 ? 0 - <u32>d : <u32>d;
+  const scale = e < 1 ? 1 : e > 254 ? 254 : e;
+  return <f32>u * reinterpret<f32>(scale << 23);
+}
+
+// ---- scan: how many words differ; OR of all differences (for common trailing zeros) ----
+
+export function countChanged(a: usize, b: usize, bytes: i32, width: i32): i32 {
+  let changed = 0;
+  let i = 0;
+  const wb = width >> 3;
+  if (width == 16) {
+    let acc = i32x4.splat(0);
+    for (; i + 16 <= bytes; i += 16) {
+      const eq = i16x8.eq(v128.load(a + i), v128.load(b + i));
+      acc = i32x4.add(acc, i32x4.extadd_pairwise_i16x8_s(eq));
+    }
+    const equal = -(i32x4.extract_lane(acc, 0) + i32x4.extract_lane(acc, 1) + i32x4.extract_lane(acc, 2) + i32x4.extract_lane(acc, 3));
+    changed = (i >> 1) - equal;
+  }
+  for (; i < bytes; i += wb) changed += loadWord(a + i, width) != loadWord(b + i, width) ? 1 : 0;
+  return changed;
+}
+
+export function orDifferences(a: usize, b: usize, n: i32, width: i32, sign: i32): u32 {
+  let or: u32 = 0;
+  const wb = width >> 3;
+  for (let i = 0; i < n; i++) or |= <u32>difference(loadWord(a + i * wb, width), loadWord(b + i * wb, width), width, sign);
+  return or;
+}
+
+export function orWords(b: usize, n: i32): u32 {
+  let or: u32 = 0;
+  for (let i = 0; i < n; i++) or |= load<u32>(b + (i << 2));
+  return or;
+}
+
+// ---- one block: contexts from the base, z and level ----
+
+// e' | bucket << 4 for 64 bf16/f16 words
+@inline function contexts16(a: usize, ctx: usize, eshift: i32, emask: v128, ebase: v128, bucket: v128): void {
+  const fifteen = i16x8.splat(15);
+  for (let i: usize = 0; i < 64; i += 16) {
+    const v0 = v128.load(a + (i << 1));
+    const v1 = v128.load(a + (i << 1) + 16);
+    const e0 = i16x8.min_u(i16x8.sub_sat_u(v128.and(i16x8.shr_u(v0, eshift), emask), ebase), fifteen);
+    const e1 = i16x8.min_u(i16x8.sub_sat_u(v128.and(i16x8.shr_u(v1, eshift), emask), ebase), fifteen);
+    v128.store(ctx + i, v128.or(i8x16.narrow_i16x8_u(e0, e1), bucket));
+  }
+}
+
+@inline function contextsAny(a: usize, ctx: usize, count: i32, width: i32, eshift: i32, emask: u32, ebase: u32, bucket: u32): void {
+  const wb = width >> 3;
+  for (let i = 0; i < count; i++) {
+    let e = (loadWord(a + i * wb, width) >> eshift) & emask;
+    e = e > ebase ? e - ebase : 0;
+    store<u8>(ctx + i, <u8>((e > 15 ? 15 : e) | bucket));
+  }
+}
+
+// bits(S) >> 22 counts half octaves; 16 buckets from `base` on
+@inline function bucketOf(level: f32, base: i32): u32 {
+  const b = <i32>(reinterpret<u32>(level) >> 22) - base;
+  return (b < 0 ? 0 : b > 15 ? 15 : b) << 4;
+}
+
+@inline function order16(v: v128): v128 {
+  // sign set: ~v; else v | 0x8000  ==  v ^ ((v >>s 15) | 0x8000)
+  return v128.xor(v, v128.or(i16x8.shr_s(v, 15), i16x8.splat(-32768)));
+}
+
+@inline function sum4(v: v128): f32 {
+  return f32x4.extract_lane(v, 0) + f32x4.extract_lane(v, 1) + (f32x4.extract_lane(v, 2) + f32x4.extract_lane(v, 3));
+}
+
+// |d| * 2^(e - 127) of 8 words, added to acc; e is the raw exponent field plus `eadd`, clamped to [1, 254]
+@inline function magnitudes16(acc: v128, d: v128, a: v128, eshift: i32, emask: v128, eadd: v128): v128 {
+  const u = i16x8.abs(d);
+  const e = i16x8.min_u(i16x8.max_u(i16x8.add(v128.and(i16x8.shr_u(a, eshift), emask), eadd), i16x8.splat(1)), i16x8.splat(254));
+  const lo = f32x4.mul(f32x4.convert_i32x4_u(i32x4.extend_low_i16x8_u(u)), i32x4.shl(i32x4.extend_low_i16x8_u(e), 23));
+  const hi = f32x4.mul(f32x4.convert_i32x4_u(i32x4.extend_high_i16x8_u(u)), i32x4.shl(i32x4.extend_high_i16x8_u(e), 23));
+  return f32x4.add(acc, f32x4.add(lo, hi));
+}
+
+// Sum of a block's magnitudes, the encoder's sample. Full blocks only.
+export function blockLevel(a: usize, b: usize, width: i32, sign: i32, eshift: i32, emask: i32, eadd: i32): f32 {
+  const wb = width >> 3;
+  let sum: f32 = 0;
+  for (let i = 0; i < BLOCK; i++) {
+    const w = loadWord(a + i * wb, width);
+    sum += magnitude(difference(w, loadWord(b + i * wb, width), width, sign), ((w >> eshift) & emask) + eadd);
+  }
+  return sum;
+}
+
+// ---- raw bits, least significant first ----
+
+let bitAcc: u64 = 0;
+let bitCount: i32 = 0;
+let bitPtr: usize = 0;
+
+@inline function putBits(value: u32, count: i32): void {
+  bitAcc |= (<u64>value) << bitCount;
+  bitCount += count;
+  if (bitCount >= 32) {
+    store<u32>(bitPtr, <u32>bitAcc);
+    bitPtr += 4;
+    bitAcc >>= 32;
+    bitCount -= 32;
+  }
+}
+
+@inline function getBits(count: i32): u32 {
+  if (bitCount < count) {
+    bitAcc |= (<u64>load<u32>(bitPtr)) << bitCount;
+    bitPtr += 4;
+    bitCount += 32;
+  }
+  const v = <u32>(bitAcc & (((1 as u64) << count) - 1));
+  bitAcc >>= count;
+  bitCount -= count;
+  return v;
+}
+
+export function bitsBegin(p: usize): void {
+  bitAcc = 0;
+  bitCount = 0;
+  bitPtr = p;
+}
+
+export function bitsEnd(): usize {
+  for (; bitCount > 0; bitCount -= 8) {
+    store<u8>(bitPtr++, <u8>bitAcc);
+    bitAcc >>= 8;
+  }
+  bitCount = 0;
+  return bitPtr;
+}
+
+@inline function putToken(z: u32): u32 {
+  if (z < 32) return z;
+  const k = 31 - clz<u32>(z);
+  putBits(z & (((1 as u32) << (k - 1)) - 1), k - 1);
+  return 32 + ((k - 5) << 1) + ((z >> (k - 1)) & 1);
+}
+
+@inline function getToken(t: u32): u32 {
+  if (t < 32) return t;
+  const u = t - 32;
+  const k = 5 + (u >> 1);
+  return ((1 as u32) << k) | ((u & 1) << (k - 1)) | getBits(k - 1);
+}
+
+// ---- dense: every word's difference ----
+
+let level: f32 = 0;
+export function setLevel(v: f32): void {
+  level = v;
+}
+
+// Histograms: hist[copy][ctx][token], two copies against store-to-load stalls.
+@inline function count(hist: usize, ctx: u32, token: u32, shift: i32): void {
+  const p = hist + (((ctx << shift) | token) << 2);
+  store<u32>(p, load<u32>(p) + 1);
+}
+
+// Pass A of a chunk: tokens, contexts, raw bits, histogram.
+export function denseTokens(
+  a: usize, b: usize, n: i32, tok: usize, ctx: usize, z: usize, hist: usize, hist2: usize, shift: i32,
+  width: i32, sign: i32, eshift: i32, emask: i32, ebase: i32, eadd: i32, levelBase: i32, zeros: i32,
+): void {
+  const vmask = i16x8.splat(<i16>emask);
+  const vbase = i16x8.splat(<i16>ebase);
+  const vadd = i16x8.splat(<i16>eadd);
+  let i = 0;
+  if (width == 16 && sign == 2) {
+    for (; i + BLOCK <= n; i += BLOCK) {
+      contexts16(a + (i << 1), ctx + i, eshift, vmask, vbase, i8x16.splat(<i8>bucketOf(level, levelBase)));
+      let acc = f32x4.splat(0);
+      let big = i16x8.splat(0);
+      for (let j = 0; j < BLOCK; j += 16) {
+        const p = (i + j) << 1;
+        const a0 = v128.load(a + p);
+        const a1 = v128.load(a + p + 16);
+        const d0 = i16x8.sub(order16(v128.load(b + p)), order16(a0));
+        const d1 = i16x8.sub(order16(v128.load(b + p + 16)), order16(a1));
+        acc = magnitudes16(acc, d0, a0, eshift, vmask, vadd);
+        acc = magnitudes16(acc, d1, a1, eshift, vmask, vadd);
+        const z0 = v128.xor(i16x8.shl(d0, 1), i16x8.shr_s(d0, 15));
+        const z1 = v128.xor(i16x8.shl(d1, 1), i16x8.shr_s(d1, 15));
+        big = v128.or(big, v128.or(z0, z1));
+        v128.store(z + (j << 1), z0);
+        v128.store(z + (j << 1) + 16, z1);
+        v128.store(tok + i + j, i8x16.narrow_i16x8_u(z0, z1));
+      }
+      if (v128.any_true(i16x8.shr_u(big, 5))) {
+        for (let j = 0; j < BLOCK; j++) store<u8>(tok + i + j, <u8>putToken(load<u16>(z + (j << 1))));
+      }
+      for (let j = 0; j < BLOCK; j += 2) {
+        count(hist, load<u8>(ctx + i + j), load<u8>(tok + i + j), shift);
+        count(hist2, load<u8>(ctx + i + j, 1), load<u8>(tok + i + j, 1), shift);
+      }
+      level = (level + sum4(acc)) * 0.5;
+    }
+  }
+  const wb = width >> 3;
+  while (i < n) {
+    const m = n - i < BLOCK ? n - i : BLOCK;
+    contextsAny(a + i * wb, ctx + i, m, width, eshift, emask, ebase, bucketOf(level, levelBase));
+    let sum: f32 = 0;
+    for (let j = 0; j < m; j++) {
+      const w = loadWord(a + (i + j) * wb, width);
+      const d = difference(w, loadWord(b + (i + j) * wb, width), width, sign) >> zeros;
+      sum += magnitude(d, ((w >> eshift) & emask) + eadd);
+      const t = putToken(<u32>((d << 1) ^ (d >> 31)));
+      store<u8>(tok + i + j, <u8>t);
+      count(hist, load<u8>(ctx + i + j), t, shift);
+    }
+    level = (level + sum) * 0.5;
+    i += m;
+  }
+}
+
+// ---- standalone: exponents as tokens, sign and mantissa raw; integers as zigzag tokens ----
+
+export function planeTokens(b: usize, n: i32, tok: usize, ctx: usize, hist: usize, shift: i32, width: i32, sign: i32, mbits: i32, levelBase: i32, zeros: i32): void {
+  const wb = width >> 3;
+  const mmask: u32 = ((1 as u32) << mbits) - 1;
+  const emask: u32 = ((1 as u32) << (width - 1 - mbits)) - 1;
+  for (let i = 0; i < n; ) {
+    const m = n - i < BLOCK ? n - i : BLOCK;
+    const bucket = planeBucket(level, levelBase);
+    let sum: u32 = 0;
+    for (let j = 0; j < m; j++) {
+      const w = loadWord(b + (i + j) * wb, width);
+      let t: u32;
+      if (sign == 2) {
+        t = (w >> mbits) & emask;
+        putBits(((w & mmask) | ((w >> (width - 1)) << mbits)) >> zeros, mbits + 1 - zeros);
+      } else {
+        const s = 32 - width;
+        const v = sign == 1 ? <i32>(w << s) >> s : <i32>w;
+        t = putToken(sign == 1 ? <u32>((v << 1) ^ (v >> 31)) : w);
+      }
+      sum += t;
+      store<u8>(tok + i + j, <u8>t);
+      store<u8>(ctx + i + j, <u8>bucket);
+      count(hist, bucket, t, shift);
+    }
+    level = (level + <f32>(sum * 64 / m)) * 0.5;
+    i += m;
+  }
+}
+
+// Mean token of the last blocks in quarters.
+@inline function planeBucket(mean: f32, base: i32): u32 {
+  const b = (<i32>mean >> 4) - base;
+  return (b < 0 ? 0 : b > 15 ? 15 : b) << 4;
+}
+
+// ---- sparse: gaps and values of the words that changed ----
+
+// Positions of changed words; returns how many.
+export function findChanged(a: usize, b: usize, n: i32, width: i32, positions: usize): i32 {
+  const wb = width >> 3;
+  const bytes = n * wb;
+  let k = 0;
+  let i = 0;
+  for (; i + 16 <= bytes; i += 16) {
+    const x = v128.xor(v128.load(a + i), v128.load(b + i));
+    if (!v128.any_true(x)) continue;
+    for (let j = i; j < i + 16; j += wb) {
+      if (loadWord(a + j, width) != loadWord(b + j, width)) store<u32>(positions + (k++ << 2), j / wb);
+    }
+  }
+  for (; i < bytes; i += wb) if (loadWord(a + i, width) != loadWord(b + i, width)) store<u32>(positions + (k++ << 2), i / wb);
+  return k;
+}
+
+// Gap tokens (context 0) then value tokens (context 16 | e'): k of each.
+export function sparseTokens(
+  a: usize, b: usize, positions: usize, k: i32, tok: usize, ctx: usize, hist: usize, shift: i32,
+  width: i32, sign: i32, eshift: i32, emask: i32, ebase: i32,
+): void {
+  const wb = width >> 3;
+  let last: u32 = -1;
+  for (let i = 0; i < k; i++) {
+    const p = load<u32>(positions + (i << 2));
+    const t = putToken(p - last - 1);
+    last = p;
+    store<u8>(tok + i, <u8>t);
+    store<u8>(ctx + i, 0);
+    count(hist, 0, t, shift);
+  }
+  for (let i = 0; i < k; i++) {
+    const p = load<u32>(positions + (i << 2)) * wb;
+    const w = loadWord(a + p, width);
+    const d = difference(w, loadWord(b + p, width), width, sign);
+    const t = putToken(<u32>((d << 1) ^ (d >> 31)));
+    contextsAny(a + p, ctx + k + i, 1, width, eshift, emask, ebase, 16);
+    store<u8>(tok + k + i, <u8>t);
+    count(hist, load<u8>(ctx + k + i), t, shift);
+  }
+}
+
+// ---- rANS: 32-bit states in [2^16, 2^32), 16-bit words, 12-bit frequencies, 4 lanes (lane = index & 3) ----
+
+// Encoder entry of 16 bytes: f64 1/f, u32 (f << 20) - 1, u16 start, u16 4096 - f.
+@inline function push(x: u32, entry: usize): u32 {
+  if (x > load<u32>(entry, 8)) {
+    wordPtr -= 2;
+    store<u16>(wordPtr, <u16>x);
+    x >>= 16;
+  }
+  // (x + 0.5) / f is at least 1 / (2 f) away from an integer, far more than the rounding of the product
+  const q = <u32>((<f64>x + 0.5) * load<f64>(entry));
+  return x + q * load<u16>(entry, 14) + load<u16>(entry, 12);
+}
+
+let wordPtr: usize = 0;
+export function wordsBegin(p: usize): void {
+  wordPtr = p;
+}
+export function words(): usize {
+  return wordPtr;
+}
+
+// Codes n symbols from the last to the first; words grow downwards. `map`: context -> table, `stride`: bytes of one encoder table.
+export function ransEncode(tok: usize, ctx: usize, n: i32, map: usize, tables: usize, stride: i32, states: usize): void {
+  let x0 = load<u32>(states);
+  let x1 = load<u32>(states, 4);
+  let x2 = load<u32>(states, 8);
+  let x3 = load<u32>(states, 12);
+  let i = n;
+  const whole = n & ~3;
+  while (i > whole) {
+    i--;
+    const entry = tables + load<u8>(map + load<u8>(ctx + i)) * stride + (<usize>load<u8>(tok + i) << 4);
+    if ((i & 3) == 0) x0 = push(x0, entry);
+    else if ((i & 3) == 1) x1 = push(x1, entry);
+    else x2 = push(x2, entry);
+  }
+  while (i > 0) {
+    i -= 4;
+    const c = ctx + i;
+    const t = tok + i;
+    x3 = push(x3, tables + load<u8>(map + load<u8>(c, 3)) * stride + (<usize>load<u8>(t, 3) << 4));
+    x2 = push(x2, tables + load<u8>(map + load<u8>(c, 2)) * stride + (<usize>load<u8>(t, 2) << 4));
+    x1 = push(x1, tables + load<u8>(map + load<u8>(c, 1)) * stride + (<usize>load<u8>(t, 1) << 4));
+    x0 = push(x0, tables + load<u8>(map + load<u8>(c)) * stride + (<usize>load<u8>(t) << 4));
+  }
+  store<u32>(states, x0);
+  store<u32>(states, x1, 4);
+  store<u32>(states, x2, 8);
+  store<u32>(states, x3, 12);
+}
+
+// Decoder slot: token << 24 | (slot - start) << 12 | (f - 1).
+@inline function pull(x: u32, slot: u32): u32 {
+  const next = ((slot & 4095) + 1) * (x >> 12) + ((slot >> 12) & 4095);
+  if (next >= L) return next;
+  const w = load<u16>(wordPtr);
+  wordPtr += 2;
+  return (next << 16) | w;
+}
+
+@inline function slotOf(x: u32, c: u32, map: usize, tables: usize): u32 {
+  return load<u32>(tables + (<usize>load<u8>(map + c) << 14) + ((x & 4095) << 2));
+}
+
+@inline function decodeSymbols(tok: usize, ctx: usize, n: i32, map: usize, tables: usize, states: usize): void {
+  let x0 = load<u32>(states);
+  let x1 = load<u32>(states, 4);
+  let x2 = load<u32>(states, 8);
+  let x3 = load<u32>(states, 12);
+  let i = 0;
+  for (; i + 4 <= n; i += 4) {
+    const s0 = slotOf(x0, load<u8>(ctx + i), map, tables);
+    const s1 = slotOf(x1, load<u8>(ctx + i, 1), map, tables);
+    const s2 = slotOf(x2, load<u8>(ctx + i, 2), map, tables);
+    const s3 = slotOf(x3, load<u8>(ctx + i, 3), map, tables);
+    x0 = pull(x0, s0);
+    x1 = pull(x1, s1);
+    x2 = pull(x2, s2);
+    x3 = pull(x3, s3);
+    store<u32>(tok + i, (s0 >> 24) | ((s1 >> 24) << 8) | ((s2 >> 24) << 16) | (s3 & 0xff000000));
+  }
+  for (; i < n; i++) {
+    const x = (i & 3) == 0 ? x0 : (i & 3) == 1 ? x1 : x2;
+    const s = slotOf(x, load<u8>(ctx + i), map, tables);
+    const y = pull(x, s);
+    if ((i & 3) == 0) x0 = y;
+    else if ((i & 3) == 1) x1 = y;
+    else x2 = y;
+    store<u8>(tok + i, <u8>(s >> 24));
+  }
+  store<u32>(states, x0);
+  store<u32>(states, x1, 4);
+  store<u32>(states, x2, 8);
+  store<u32>(states, x3, 12);
+}
+
+export function ransDecode(tok: usize, ctx: usize, n: i32, map: usize, tables: usize, states: usize): void {
+  decodeSymbols(tok, ctx, n, map, tables, states);
+}
+
+export function bits(): usize {
+  return bitPtr - <usize>(bitCount >> 3);
+}
+
+// All four decoders return 0, or 1 when the words or raw bits ran out (`wordEnd`, `bitEnd`).
+@inline function overrun(wordEnd: usize, bitEnd: usize): bool {
+  return wordPtr > wordEnd || bitPtr - <usize>(bitCount >> 3) > bitEnd;
+}
+
+export function denseDecode(
+  a: usize, b: usize, n: i32, tok: usize, ctx: usize, map: usize, tables: usize, states: usize, wordEnd: usize, bitEnd: usize,
+  width: i32, sign: i32, eshift: i32, emask: i32, ebase: i32, eadd: i32, levelBase: i32, zeros: i32,
+): i32 {
+  const vmask = i16x8.splat(<i16>emask);
+  const vbase = i16x8.splat(<i16>ebase);
+  const vadd = i16x8.splat(<i16>eadd);
+  const limit = i8x16.splat(31);
+  let i = 0;
+  if (width == 16 && sign == 2) {
+    for (; i + BLOCK <= n; i += BLOCK) {
+      const ap = a + (i << 1);
+      const bp = b + (i << 1);
+      contexts16(ap, ctx, eshift, vmask, vbase, i8x16.splat(<i8>bucketOf(level, levelBase)));
+      decodeSymbols(tok, ctx, BLOCK, map, tables, states);
+      let escape = i8x16.splat(0);
+      for (let j = 0; j < BLOCK; j += 16) escape = v128.or(escape, i8x16.gt_u(v128.load(tok + j), limit));
+      let acc = f32x4.splat(0);
+      if (!v128.any_true(escape)) {
+        for (let j = 0; j < BLOCK; j += 16) {
+          const t = v128.load(tok + j);
+          acc = restore16(acc, i16x8.extend_low_i8x16_u(t), ap + (j << 1), bp + (j << 1), eshift, vmask, vadd);
+          acc = restore16(acc, i16x8.extend_high_i8x16_u(t), ap + (j << 1) + 16, bp + (j << 1) + 16, eshift, vmask, vadd);
+        }
+      } else {
+        for (let j = 0; j < BLOCK; j++) store<u16>(bp + (j << 1), <u16>getToken(load<u8>(tok + j)));
+        for (let j = 0; j < BLOCK; j += 8) acc = restore16(acc, v128.load(bp + (j << 1)), ap + (j << 1), bp + (j << 1), eshift, vmask, vadd);
+      }
+      level = (level + sum4(acc)) * 0.5;
+      if (overrun(wordEnd, bitEnd)) return 1;
+    }
+  }
+  const wb = width >> 3;
+  while (i < n) {
+    const m = n - i < BLOCK ? n - i : BLOCK;
+    contextsAny(a + i * wb, ctx, m, width, eshift, emask, ebase, bucketOf(level, levelBase));
+    decodeSymbols(tok, ctx, m, map, tables, states);
+    let sum: f32 = 0;
+    for (let j = 0; j < m; j++) {
+      const z = getToken(load<u8>(tok + j));
+      const d = <i32>((z >> 1) ^ (0 - (z & 1)));
+      const w = loadWord(a + (i + j) * wb, width);
+      sum += magnitude(d, ((w >> eshift) & emask) + eadd);
+      storeWord(b + (i + j) * wb, width, unorder(order(w, width, sign) + (<u32>d << zeros), width, sign));
+    }
+    level = (level + sum) * 0.5;
+    if (overrun(wordEnd, bitEnd)) return 1;
+    i += m;
+  }
+  return 0;
+}
+
+// z -> d = (z >> 1) ^ -(z & 1); M(b) = M(a) + d; b = unmap
+@inline function restore16(acc: v128, z: v128, a: usize, b: usize, eshift: i32, emask: v128, eadd: v128): v128 {
+  const d = v128.xor(i16x8.shr_u(z, 1), i16x8.neg(v128.and(z, i16x8.splat(1))));
+  const av = v128.load(a);
+  const m = i16x8.add(order16(av), d);
+  // m >= 0x8000: m ^ 0x8000; else ~m  ==  m ^ (~(m >>s 15) | 0x8000)
+  v128.store(b, v128.xor(m, v128.or(v128.not(i16x8.shr_s(m, 15)), i16x8.splat(-32768))));
+  return magnitudes16(acc, d, av, eshift, emask, eadd);
+}
+
+export function planeDecode(
+  b: usize, n: i32, tok: usize, ctx: usize, map: usize, tables: usize, states: usize, wordEnd: usize, bitEnd: usize,
+  width: i32, sign: i32, mbits: i32, levelBase: i32, zeros: i32,
+): i32 {
+  const wb = width >> 3;
+  const mmask: u32 = ((1 as u32) << mbits) - 1;
+  for (let i = 0; i < n; ) {
+    const m = n - i < BLOCK ? n - i : BLOCK;
+    memory.fill(ctx, <u8>planeBucket(level, levelBase), m);
+    decodeSymbols(tok, ctx, m, map, tables, states);
+    let sum: u32 = 0;
+    for (let j = 0; j < m; j++) {
+      const t: u32 = load<u8>(tok + j);
+      sum += t;
+      let w: u32;
+      if (sign == 2) {
+        const r = getBits(mbits + 1 - zeros) << zeros;
+        w = (r & mmask) | (t << mbits) | ((r >> mbits) << (width - 1));
+      } else {
+        const z = getToken(t);
+        w = sign == 1 ? (z >> 1) ^ (0 - (z & 1)) : z;
+      }
+      storeWord(b + (i + j) * wb, width, w);
+    }
+    level = (level + <f32>(sum * 64 / m)) * 0.5;
+    if (overrun(wordEnd, bitEnd)) return 1;
+    i += m;
+  }
+  return 0;
+}
+
+// Positions from gap tokens; 1 when one leaves the chunk.
+export function sparsePositions(tok: usize, k: i32, n: i32, positions: usize): i32 {
+  let at: u64 = 0;
+  for (let i = 0; i < k; i++) {
+    at += <u64>getToken(load<u8>(tok + i));
+    if (at >= <u64>n) return 1;
+    store<u32>(positions + (i << 2), <u32>at);
+    at++;
+  }
+  return 0;
+}
+
+export function sparseContexts(a: usize, positions: usize, k: i32, ctx: usize, width: i32, eshift: i32, emask: i32, ebase: i32): void {
+  const wb = width >> 3;
+  for (let i = 0; i < k; i++) contextsAny(a + load<u32>(positions + (i << 2)) * wb, ctx + i, 1, width, eshift, emask, ebase, 16);
+}
+
+export function sparseApply(a: usize, b: usize, positions: usize, k: i32, tok: usize, width: i32, sign: i32): void {
+  const wb = width >> 3;
+  for (let i = 0; i < k; i++) {
+    const p = load<u32>(positions + (i << 2)) * wb;
+    const z = getToken(load<u8>(tok + i));
+    storeWord(b + p, width, unorder(order(loadWord(a + p, width), width, sign) + ((z >> 1) ^ (0 - (z & 1))), width, sign));
+  }
+}
+
+// Slot table of one distribution: freqs u16 -> 4096 u32 entries.
+export function buildSlots(freqs: usize, symbols: i32, out: usize): void {
+  let p = out;
+  for (let s = 0; s < symbols; s++) {
+    const f: u32 = load<u16>(freqs + (s << 1));
+    for (let i: u32 = 0; i < f; i++) {
+      store<u32>(p, (<u32>s << 24) | (i << 12) | (f - 1));
+      p += 4;
+    }
+  }
+}
