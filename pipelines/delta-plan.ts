@@ -14,6 +14,8 @@ export type Pairing =
 export interface PlannedTensor extends TensorPlan {
   readonly bytes: number;
   readonly pairing: Pairing;
+  /** The base has a tensor of this name, fitting or not. */
+  readonly inBase: boolean;
   /** The chosen method takes it; otherwise it is coded losslessly. */
   readonly byMethod: boolean;
 }
@@ -41,7 +43,7 @@ export function planDelta(base: CheckpointReader | undefined, tuned: CheckpointR
     const pairing = pair(base?.infos.get(info.name), info);
     const plan: TensorPlan = { ...info, role: roleOf(info), hasBase: pairing.kind === 'pair' };
     const byMethod = codec.lossless || (plan.hasBase && selects(info.name) && codec.accepts(plan));
-    tensors.push({ ...plan, bytes: byteLength(info.dtype, info.shape), pairing, byMethod });
+    tensors.push({ ...plan, bytes: byteLength(info.dtype, info.shape), pairing, inBase: base?.infos.has(info.name) ?? false, byMethod });
   }
   const removed = base === undefined ? [] : [...base.infos.keys()].filter((name) => !tuned.infos.has(name));
   if (base !== undefined && tensors.length > 0 && tensors.every((t) => !t.hasBase)) {

@@ -67,3 +67,5 @@ async function buildTypeScript() {
 buildWasm();
 await buildVendor();
 await buildTypeScript();
+rmSync('oclif.manifest.json', { force: true });
+await (await import('./manifest.mjs')).writeManifest();

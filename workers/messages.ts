@@ -65,12 +65,16 @@ export interface DecodeTask {
   readonly tensor: string;
   readonly base?: TensorRef;
   readonly target?: { readonly file: string; readonly position: number };
+  /** Damaged data is reported in the result instead of thrown: what verify wants. */
+  readonly lenient?: boolean;
 }
 
 export interface DecodeResult {
   readonly sha256: string;
   /** Of the base tensor as it was read; absent when there is none. */
   readonly baseSha256?: string;
+  /** Why the tensor's own data could not be decoded (`lenient`). */
+  readonly damaged?: string;
 }
 
 export interface HashTask {

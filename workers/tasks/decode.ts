@@ -23,7 +23,13 @@ export async function decode(state: WorkerState, task: DecodeTask, control: Task
     const sink = new HashingSink((position, bytes) => {
       if (fd !== undefined) io.writeFully(fd, bytes, at + position, task.target!.file);
     });
-    await decodePieces(state, task, control, delta, entry, base, sink);
+    try {
+      await decodePieces(state, task, control, delta, entry, base, sink);
+    } catch (error) {
+      if (task.lenient !== true || !(error instanceof PithError) || error.code !== 'DELTA_TENSOR') throw error;
+      const baseSha256 = await base?.digest(control.checkpointCancel);
+      return { sha256: '', damaged: error.message, ...(baseSha256 === undefined ? {} : { baseSha256 }) };
+    }
     const expected = byteLength(entry.dtype, entry.shape);
     if (sink.bytes !== expected) throw new PithError('DELTA_TENSOR', { file: delta.path, tensor: entry.name, message: `expected ${expected} bytes, got ${sink.bytes}` });
     const baseSha256 = await base?.digest(control.checkpointCancel);

@@ -28,7 +28,7 @@ export async function encode(state: WorkerState, task: EncodeTask, control: Task
     const tunedSha256 = await tuned.digest(control.checkpointCancel);
     const baseSha256 = await base?.digest(control.checkpointCancel);
     const lossy = pieces.some((p, i) => !p.codec.lossless && !infos[i]!.identical);
-    const restored = lossy ? await decodeAgain(ctx, pieces, infos, parts, base, tuned) : { sha256: tunedSha256 };
+    const restored: { sha256: string; error?: number } = lossy ? await decodeAgain(ctx, pieces, infos, parts, base, tuned) : { sha256: tunedSha256 };
     return {
       info: merge(infos, restored.error),
       parts: spooled,

@@ -1,0 +1,64 @@
+/** What all commands share: output, errors, cancelling. */
+import { Command, type Interfaces } from '@oclif/core';
+import type { Pipeline } from '../core/events.js';
+import { pithVersion } from '../core/version.js';
+import { PithError } from '../core/errors.js';
+import { asPithError, errorDocument, isPlainExit } from './errors.js';
+import { commonFlags } from './flags.js';
+import { follow } from './render.js';
+
+export type FlagsOf<T extends typeof Command> = Interfaces.InferredFlags<(typeof PithCommand)['baseFlags'] & T['flags']>;
+
+export abstract class PithCommand extends Command {
+  static override baseFlags = commonFlags;
+
+  readonly #started = performance.now();
+  readonly #abort = new AbortController();
+  #json = process.argv.includes('--json');
+  #quiet = process.argv.includes('--quiet');
+
+  /** Aborted by SIGINT and SIGTERM; a second signal ends the process at once. */
+  protected get signal(): AbortSignal {
+    return this.#abort.signal;
+  }
+
+  override async init(): Promise<void> {
+    await super.init();
+    let cancelled = false;
+    const cancel = (): void => {
+      if (cancelled) process.exit(130);
+      cancelled = true;
+      this.#abort.abort();
+    };
+    process.on('SIGINT', cancel);
+    process.on('SIGTERM', cancel);
+    process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'EPIPE') process.exit(0);
+    });
+  }
+
+  /** Runs a pipeline with its progress on stderr. */
+  protected follow<Report>(pipeline: Pipeline<Report>): Promise<Report> {
+    return follow(pipeline, { json: this.#json, quiet: this.#quiet });
+  }
+
+  /** The result on stdout: one JSON document under `--json`, else the text. */
+  protected result(report: object, text: () => string, device = 'cpu'): void {
+    if (!this.#json) {
+      this.log(text());
+      return;
+    }
+    const { maxRSS } = process.resourceUsage();
+    const ms = Math.round(performance.now() - this.#started);
+    this.log(JSON.stringify({ schemaVersion: 1, pith: pithVersion(), device, ms, peakRssBytes: maxRSS * 1024, ...report }));
+  }
+
+  protected override async catch(error: Error): Promise<never> {
+    if (isPlainExit(error)) throw error;
+    const e = this.signal.aborted ? new PithError('CANCELLED', {}, { cause: error }) : asPithError(error);
+    if (this.#json) this.log(JSON.stringify(errorDocument(e)));
+    else this.logToStderr(`error: ${e.message}`);
+    if (e.exitCode === 70 && process.env['PITH_DEBUG'] !== undefined) this.logToStderr(String((e.cause as Error | undefined)?.stack ?? e.stack));
+    return this.exit(e.exitCode);
+  }
+}

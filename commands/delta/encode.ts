@@ -1,0 +1,76 @@
+import { Flags } from '@oclif/core';
+import { mkdtempSync, createReadStream, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pipeline as pipe } from 'node:stream/promises';
+import { PithCommand } from '../../cli/base-command.js';
+import { parseSettings, runFlags, selectFlags, writeFlags } from '../../cli/flags.js';
+import { selector } from '../../cli/select.js';
+import { formatBytes, formatMs, formatShare } from '../../cli/sizes.js';
+import { deltaEncode, type EncodeReport } from '../../pipelines/delta-encode.js';
+
+export default class DeltaEncode extends PithCommand {
+  static override summary = 'Store a fine-tuned checkpoint as a delta against its base';
+  static override description =
+    'Writes one safetensors file that names the base by content hash and carries the SHA-256 of every tensor. ' +
+    'With the lossless method `pith delta restore` gives every file of the folder back byte for byte.';
+  static override examples = [
+    '<%= config.bin %> delta encode --base llama --tuned llama-math --out math.delta.safetensors',
+    '<%= config.bin %> delta encode --base none --tuned llama --out llama.small.safetensors',
+    '<%= config.bin %> delta encode --base llama --tuned llama-math --out - | ssh host "cat > math.delta.safetensors"',
+  ];
+  static override flags = {
+    base: Flags.string({ required: true, description: 'base checkpoint, or none', helpValue: 'CKPT' }),
+    tuned: Flags.string({ required: true, description: 'fine-tuned checkpoint', helpValue: 'CKPT' }),
+    out: Flags.string({ required: true, char: 'o', description: 'file to write, or - for stdout', helpValue: 'FILE' }),
+    method: Flags.string({ default: 'lossless', description: 'delta codec; see `pith methods list`', helpValue: 'NAME' }),
+    set: Flags.string({ multiple: true, default: [], description: 'method parameter', helpValue: 'KEY=VALUE' }),
+    ...selectFlags,
+    ...writeFlags,
+    ...runFlags,
+  };
+
+  async run(): Promise<void> {
+    const { flags } = await this.parse(DeltaEncode);
+    const toStdout = flags.out === '-';
+    const folder = toStdout ? mkdtempSync(join(tmpdir(), 'pith-')) : undefined;
+    const out = folder === undefined ? flags.out : join(folder, 'delta.safetensors');
+    const started = performance.now();
+    try {
+      const report = await this.follow(
+        deltaEncode({
+          base: flags.base === 'none' ? undefined : flags.base,
+          tuned: flags.tuned,
+          out,
+          method: flags.method,
+          params: parseSettings(flags.set),
+          selects: selector(flags.include, flags.exclude),
+          force: flags.force,
+          dryRun: flags['dry-run'],
+          resume: flags.resume,
+          threads: flags.threads,
+          maxMemoryBytes: flags['max-memory'],
+          seed: flags.seed,
+          device: flags.device,
+          signal: this.signal,
+        }),
+      );
+      if (toStdout && !flags['dry-run']) await pipe(createReadStream(out), process.stdout);
+      else this.result(report, () => describe(report, performance.now() - started));
+    } finally {
+      if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
+    }
+  }
+}
+
+function describe(r: EncodeReport, ms: number): string {
+  if (r.plan !== undefined) {
+    return `would write about ${formatBytes(r.plan.bytes)} from ${formatBytes(r.rawBytes)} in about ${formatMs(r.plan.ms)}, peak memory about ${formatBytes(r.plan.peakBytes)}`;
+  }
+  const same = r.tensors.filter((t) => t.method === 'identical').length;
+  const lines = [`${r.out}: ${formatBytes(r.bytes)}, ${formatShare(r.ratio)} of ${formatBytes(r.rawBytes)} in ${formatMs(ms)}`];
+  lines.push(`${r.tensors.length} tensors (${same} identical to the base), ${r.sideFiles.length} side files`);
+  if (r.baseHash !== undefined) lines.push(`base   ${r.baseHash}`);
+  lines.push(`tuned  ${r.tunedHash ?? ''}`);
+  return lines.join('\n');
+}

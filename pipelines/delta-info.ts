@@ -1,0 +1,64 @@
+/** `pith delta info`: what a delta file says of itself; reads its header only. */
+import { byteLength } from '../core/shape.js';
+import { DeltaFile } from '../formats/delta/file.js';
+import { DELTA_VERSION, partKey, type BaseEntry, type MethodEntry, type TensorEntry } from '../formats/delta/schema.js';
+
+export interface InfoTensor {
+  readonly name: string;
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly method: string;
+  readonly bytes: number;
+  readonly rawBytes: number;
+  readonly facts: Readonly<Record<string, number | string>>;
+}
+
+export interface InfoReport {
+  readonly path: string;
+  readonly version: number;
+  readonly generator: string;
+  readonly base: BaseEntry;
+  readonly tuned: { readonly name: string; readonly contentHash: string; readonly restoredContentHash: string };
+  readonly exact: boolean;
+  readonly bytes: number;
+  readonly rawBytes: number;
+  readonly ratio: number;
+  readonly methods: readonly MethodEntry[];
+  readonly files: readonly { readonly name: string; readonly bytes: number }[];
+  readonly sideFiles: readonly { readonly name: string; readonly bytes: number; readonly coding: string }[];
+  readonly removed: readonly string[];
+  readonly tensors: readonly InfoTensor[];
+}
+
+export function deltaInfo(path: string): InfoReport {
+  using delta = DeltaFile.open(path);
+  const { manifest, file } = delta;
+  const tensors = manifest.tensors.map((t) => infoTensor(delta, t));
+  const rawBytes = tensors.reduce((sum, t) => sum + t.rawBytes, 0);
+  const { tuned } = manifest;
+  return {
+    path,
+    version: DELTA_VERSION,
+    generator: manifest.generator,
+    base: manifest.base,
+    tuned: { name: tuned.name, contentHash: tuned.contentHash, restoredContentHash: tuned.restoredContentHash },
+    exact: tuned.contentHash === tuned.restoredContentHash,
+    bytes: file.bytes,
+    rawBytes,
+    ratio: rawBytes === 0 ? 0 : file.bytes / rawBytes,
+    methods: manifest.methods,
+    files: tuned.files.map((f) => ({ name: f.name, bytes: f.bytes })),
+    sideFiles: tuned.sideFiles.map((f) => ({ name: f.name, bytes: f.bytes, coding: f.coding })),
+    removed: tuned.removed,
+    tensors,
+  };
+}
+
+function infoTensor(delta: DeltaFile, t: TensorEntry): InfoTensor {
+  const bytes = Object.keys(t.parts).reduce((sum, part) => {
+    const { begin, end } = delta.file.entry(partKey(t.name, part));
+    return sum + end - begin;
+  }, 0);
+  const method = t.method === 'identical' ? t.method : delta.manifest.methods[t.method]!.name;
+  return { name: t.name, dtype: t.dtype, shape: t.shape, method, bytes, rawBytes: byteLength(t.dtype, t.shape), facts: t.facts ?? {} };
+}

@@ -1,0 +1,78 @@
+/** What restore and verify share: an opened delta, its base checked against the manifest, and the tasks that decode it. */
+import { existsSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { PithError } from '../core/errors.js';
+import { byteLength, sameShape } from '../core/shape.js';
+import type { CheckpointReader } from '../formats/checkpoint.js';
+import { DeltaFile } from '../formats/delta/file.js';
+import type { TensorEntry } from '../formats/delta/schema.js';
+import { checkpointStamp } from '../formats/stamp.js';
+import type { CheckpointRef, DecodeTask } from '../workers/messages.js';
+import { openAny } from '../workers/open.js';
+import { runSettings, type RunOptions } from './run-options.js';
+import type { Job } from './schedule.js';
+
+export interface OpenedDelta {
+  readonly delta: DeltaFile;
+  readonly base: CheckpointReader | undefined;
+  readonly basePath: string | undefined;
+  readonly baseRef: CheckpointRef | undefined;
+}
+
+/** Decoding holds a segment of base and tuned and the coder's scratch. */
+const DECODE_MEMORY_BYTES = 90 << 20;
+
+/** SHAPE_MISMATCH, TENSOR_MISSING (65) or BASE_NOT_FOUND (66) before any work. */
+export async function openDelta(deltaPath: string, base: string | undefined): Promise<OpenedDelta> {
+  const delta = DeltaFile.open(deltaPath);
+  try {
+    const named = delta.manifest.base;
+    if (named === null) return { delta, base: undefined, basePath: undefined, baseRef: undefined };
+    const basePath = base ?? findBase(deltaPath, named.name);
+    const reader = await openAny(basePath);
+    for (const t of delta.manifest.tensors) checkBase(t, reader, delta.path);
+    return { delta, base: reader, basePath, baseRef: { path: resolve(basePath), stamp: checkpointStamp(reader) } };
+  } catch (error) {
+    delta.close();
+    throw error;
+  }
+}
+
+/** The base that the delta names, beside the delta or in the current folder. */
+function findBase(deltaPath: string, name: string): string {
+  const found = [dirname(resolve(deltaPath)), process.cwd()].map((d) => join(d, name)).find((p) => existsSync(p));
+  if (found === undefined) throw new PithError('BASE_NOT_FOUND', { file: deltaPath, base: name });
+  return found;
+}
+
+function checkBase(t: TensorEntry, base: CheckpointReader, file: string): void {
+  if (t.base === undefined) return;
+  const info = base.infos.get(t.name);
+  if (info === undefined) throw new PithError('TENSOR_MISSING', { file: base.source, tensor: t.name });
+  const shape = t.base.shape ?? t.shape;
+  if (info.dtype !== t.dtype || !sameShape(info.shape, shape)) {
+    const got = `${info.dtype} [${info.shape.join(', ')}] in ${base.source}`;
+    throw new PithError('SHAPE_MISMATCH', { file, tensor: t.name, expected: `${t.dtype} [${shape.join(', ')}]`, got });
+  }
+}
+
+/** One task a tensor; `target` says where its bytes go. */
+export function decodeJobs(o: RunOptions, opened: OpenedDelta, target: (t: TensorEntry) => DecodeTask['target']): Job<DecodeTask>[] {
+  const settings = runSettings(o, 'cpu');
+  return opened.delta.manifest.tensors.map((t) => {
+    const to = target(t);
+    return {
+      label: t.name,
+      bytes: byteLength(t.dtype, t.shape),
+      memoryBytes: DECODE_MEMORY_BYTES,
+      task: {
+        type: 'decode',
+        settings,
+        delta: resolve(opened.delta.path),
+        tensor: t.name,
+        ...(t.base === undefined || opened.baseRef === undefined ? {} : { base: { checkpoint: opened.baseRef, name: t.name } }),
+        ...(to === undefined ? {} : { target: to }),
+      },
+    };
+  });
+}

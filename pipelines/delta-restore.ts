@@ -1,0 +1,241 @@
+/** `pith delta restore`: every file of the tuned checkpoint as it was, proven by hash before it is seen. */
+import { createHash } from 'node:crypto';
+import { dirname, join, resolve } from 'node:path';
+import { PithError } from '../core/errors.js';
+import type { Pipeline } from '../core/events.js';
+import { byteLength } from '../core/shape.js';
+import type { SideFileEntry, TensorEntry } from '../formats/delta/schema.js';
+import * as io from '../formats/io.js';
+import { checkpointFolder } from '../formats/open-checkpoint.js';
+import { parseHeader } from '../formats/safetensors/header.js';
+import type { DecodeResult } from '../workers/messages.js';
+import { WorkerPool } from '../workers/pool.js';
+import { decodeJobs, openDelta, type OpenedDelta } from './delta-open.js';
+import { Journal, partialFolder } from './journal.js';
+import type { RunOptions } from './run-options.js';
+import { runJobs } from './schedule.js';
+
+export interface RestoreOptions extends RunOptions {
+  /** undefined: the base that the delta names, found beside it. */
+  readonly base: string | undefined;
+  readonly delta: string;
+  /** A folder; for a delta of one file without side files also a `.safetensors` path. */
+  readonly out: string;
+  readonly force: boolean;
+  readonly dryRun: boolean;
+  readonly resume: boolean;
+}
+
+export interface RestoreReport {
+  readonly out: string;
+  readonly bytes: number;
+  readonly tensors: number;
+  /** True when the files are those of the original, false for a lossy delta. */
+  readonly exact: boolean;
+  readonly contentHash: string;
+  readonly files: readonly { readonly name: string; readonly bytes: number }[];
+}
+
+interface Target {
+  readonly file: string;
+  readonly position: number;
+}
+
+const JOB = 'delta restore';
+
+export async function* deltaRestore(o: RestoreOptions): Pipeline<RestoreReport> {
+  const started = performance.now();
+  if (!o.force && io.stat(o.out) !== undefined) throw new PithError('OUTPUT_EXISTS', { file: o.out });
+  const folder = dirname(resolve(o.out));
+  if (io.stat(folder) === undefined) throw new PithError('NOT_FOUND', { file: folder });
+  const pool = o.dryRun ? undefined : new WorkerPool({ threads: o.threads });
+  const opened = await openDelta(o.delta, o.base);
+  try {
+    const { tuned } = opened.delta.manifest;
+    const headers = opened.delta.rawHeaders();
+    const single = checkOut(o.out, opened);
+    const targets = placeTensors(opened, headers, (name) => join(partialFolder(o.out), 'spool', name));
+    const side = opened.delta.sideFiles();
+    const totalBytes = tuned.files.reduce((sum, f) => sum + f.bytes, 0);
+    if (io.freeBytes(folder) < totalBytes) {
+      throw new PithError('DISK_FULL', { file: folder, message: `${totalBytes} bytes are needed, ${io.freeBytes(folder)} are free` });
+    }
+    if (pool === undefined) return report(o, opened);
+    const plan = { command: JOB, delta: createHash('sha256').update(opened.delta.file.rawHeader).digest('hex'), base: opened.baseRef, out: resolve(o.out) };
+    const journal = Journal.open<DecodeResult>(o.out, plan, { resume: o.resume });
+    try {
+      prepareFiles(opened, headers, journal);
+      yield* restoreTensors(o, opened, targets, journal, pool);
+      writeSideFiles(opened, side, journal);
+      publish(o, opened, journal, single);
+      journal.remove();
+    } catch (error) {
+      journal.close();
+      throw error;
+    }
+    yield { type: 'job.done', job: JOB, ms: performance.now() - started };
+    return report(o, opened);
+  } finally {
+    opened.delta.close();
+    await opened.base?.[Symbol.asyncDispose]();
+    await pool?.[Symbol.asyncDispose]();
+  }
+}
+
+/** Whether the result is one bare file. */
+function checkOut(out: string, opened: OpenedDelta): boolean {
+  const { files, sideFiles } = opened.delta.manifest.tuned;
+  if (files.length === 0) throw new PithError('DELTA_MALFORMED', { file: opened.delta.path, message: 'it names no file to restore' });
+  if (!out.endsWith('.safetensors')) return false;
+  if (files.length > 1 || sideFiles.length > 0) {
+    throw new PithError('USAGE', { message: `--out ${out}: the delta holds ${files.length + sideFiles.length} files, give a folder` });
+  }
+  return true;
+}
+
+/** Where each tensor's bytes belong, from the tuned files' own headers. */
+function placeTensors(opened: OpenedDelta, headers: readonly Uint8Array[], path: (name: string) => string): Map<string, Target> {
+  const { delta } = opened;
+  const targets = new Map<string, Target>();
+  delta.manifest.tuned.files.forEach((f, i) => {
+    const raw = headers[i]!;
+    const { entries } = parseHeader(raw.subarray(8), f.bytes - f.headerBytes, `${delta.path}: header of ${f.name}`);
+    for (const [name, { info, begin, end }] of entries) {
+      const entry = delta.entry(name);
+      if (entry.dtype !== info.dtype || byteLength(entry.dtype, entry.shape) !== end - begin || targets.has(name)) {
+        throw new PithError('DELTA_MALFORMED', { file: delta.path, message: `tensor "${name}" does not fit file ${f.name}` });
+      }
+      targets.set(name, { file: path(f.name), position: raw.length + begin });
+    }
+  });
+  for (const name of delta.entries.keys()) {
+    if (!targets.has(name)) throw new PithError('DELTA_MALFORMED', { file: delta.path, message: `tensor "${name}" is in no file` });
+  }
+  return targets;
+}
+
+function prepareFiles(opened: OpenedDelta, headers: readonly Uint8Array[], journal: Journal<DecodeResult>): void {
+  opened.delta.manifest.tuned.files.forEach((f, i) => {
+    const path = journal.spool(f.name);
+    io.mkdir(dirname(path));
+    const fd = io.openWrite(path, io.stat(path) === undefined ? 'wx' : 'r+');
+    try {
+      io.truncate(fd, f.bytes, path);
+      io.writeFully(fd, headers[i]!, 0, path);
+    } finally {
+      io.close(fd);
+    }
+  });
+}
+
+async function* restoreTensors(
+  o: RestoreOptions,
+  opened: OpenedDelta,
+  targets: ReadonlyMap<string, Target>,
+  journal: Journal<DecodeResult>,
+  pool: WorkerPool,
+): AsyncGenerator<import('../core/events.js').ProgressEvent, void, void> {
+  const finished = new Set<string>();
+  for (const name of journal.done.keys()) {
+    const entry = opened.delta.entries.get(name);
+    if (entry !== undefined && hashRegion(targets.get(name)!, byteLength(entry.dtype, entry.shape)) === expectedHash(entry)) finished.add(name);
+  }
+  const all = decodeJobs(o, opened, (t) => targets.get(t.name)!);
+  const jobs = all.filter((j) => !finished.has(j.label));
+  const totalBytes = all.reduce((sum, j) => sum + j.bytes, 0);
+  const doneBytes = totalBytes - jobs.reduce((sum, j) => sum + j.bytes, 0);
+  yield { type: 'job.start', job: JOB, totalBytes, tasks: jobs.length, resumedBytes: doneBytes };
+  yield* runJobs(jobs, { job: JOB, pool, maxMemoryBytes: o.maxMemoryBytes, signal: o.signal, totalBytes, doneBytes }, (job, result) => {
+    const entry = opened.delta.entry(job.label);
+    checkBaseHash(opened, entry, result);
+    const expected = expectedHash(entry);
+    if (result.sha256 !== expected) throw new PithError('HASH_MISMATCH', { file: opened.delta.path, tensor: entry.name, expected, got: result.sha256 });
+    journal.append(job.label, result);
+    return undefined;
+  });
+}
+
+export const expectedHash = (t: TensorEntry): string => t.restored ?? t.sha256;
+
+function checkBaseHash(opened: OpenedDelta, t: TensorEntry, result: DecodeResult): void {
+  if (t.base === undefined || result.baseSha256 === t.base.sha256) return;
+  const got = result.baseSha256 ?? 'nothing';
+  throw new PithError('WRONG_BASE', { file: opened.delta.path, tensor: t.name, expected: t.base.sha256, got, base: opened.basePath ?? '' });
+}
+
+function hashRegion(target: Target, bytes: number): string {
+  const fd = io.openRead(target.file);
+  try {
+    const hash = createHash('sha256');
+    const buffer = new Uint8Array(Math.min(4 << 20, bytes));
+    for (let at = 0; at < bytes; at += buffer.length) {
+      const piece = buffer.subarray(0, Math.min(buffer.length, bytes - at));
+      io.readFully(fd, piece, target.position + at, target.file);
+      hash.update(piece);
+    }
+    return hash.digest('hex');
+  } finally {
+    io.close(fd);
+  }
+}
+
+function writeSideFiles(opened: OpenedDelta, own: ReadonlyMap<SideFileEntry, Uint8Array>, journal: Journal<DecodeResult>): void {
+  const baseFolder = opened.basePath === undefined ? undefined : checkpointFolder(opened.basePath);
+  for (const f of opened.delta.manifest.tuned.sideFiles) {
+    const bytes = own.get(f) ?? fromBase(opened, baseFolder, f);
+    const path = journal.spool(f.name);
+    io.mkdir(dirname(path));
+    const fd = io.openWrite(path, 'w+');
+    try {
+      io.writeFully(fd, bytes, 0, path);
+      io.fsync(fd, path);
+    } finally {
+      io.close(fd);
+    }
+  }
+}
+
+function fromBase(opened: OpenedDelta, baseFolder: string | undefined, f: SideFileEntry): Uint8Array {
+  const path = baseFolder === undefined ? undefined : join(baseFolder, f.name);
+  const bytes = path !== undefined && io.stat(path)?.isFile === true ? io.readFile(path) : undefined;
+  const got = bytes === undefined ? 'no such file' : createHash('sha256').update(bytes).digest('hex');
+  if (bytes === undefined || got !== f.sha256) {
+    throw new PithError('WRONG_BASE', { file: opened.delta.path, tensor: `file ${f.name}`, expected: f.sha256, got, base: opened.basePath ?? '' });
+  }
+  return bytes;
+}
+
+/** Everything on disk, then one rename. */
+function publish(o: RestoreOptions, opened: OpenedDelta, journal: Journal<DecodeResult>, single: boolean): void {
+  const { files } = opened.delta.manifest.tuned;
+  for (const f of files) {
+    const path = journal.spool(f.name);
+    const fd = io.openWrite(path, 'r+');
+    try {
+      io.fsync(fd, path);
+    } finally {
+      io.close(fd);
+    }
+  }
+  const out = resolve(o.out);
+  const from = single ? journal.spool(files[0]!.name) : journal.spool('');
+  if (o.force && io.stat(out)?.isDirectory === true) {
+    const old = `${partialFolder(out)}/replaced`;
+    io.rename(out, old);
+  }
+  io.rename(from, out);
+  io.fsyncDir(dirname(out));
+}
+
+function report(o: RestoreOptions, opened: OpenedDelta): RestoreReport {
+  const { tuned, tensors } = opened.delta.manifest;
+  const files = [...tuned.files, ...tuned.sideFiles].map((f) => ({ name: f.name, bytes: f.bytes }));
+  return {
+    out: o.out,
+    bytes: files.reduce((sum, f) => sum + f.bytes, 0),
+    tensors: tensors.length,
+    exact: tuned.contentHash === tuned.restoredContentHash,
+    contentHash: tuned.restoredContentHash,
+    files,
+  };
+}

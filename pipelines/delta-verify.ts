@@ -1,0 +1,88 @@
+/** `pith delta verify`: decodes everything, writes nothing, and says which tensor is not what the file promises. */
+import { PithError } from '../core/errors.js';
+import type { Pipeline } from '../core/events.js';
+import type { DecodeTask, HashTask } from '../workers/messages.js';
+import { resolve } from 'node:path';
+import { checkpointStamp } from '../formats/stamp.js';
+import { openAny } from '../workers/open.js';
+import { WorkerPool } from '../workers/pool.js';
+import { decodeJobs, openDelta, type OpenedDelta } from './delta-open.js';
+import { expectedHash } from './delta-restore.js';
+import type { RunOptions } from './run-options.js';
+import { runJobs, type Job } from './schedule.js';
+
+export interface VerifyOptions extends RunOptions {
+  readonly base: string | undefined;
+  readonly delta: string;
+  /** The original, to compare with as well. */
+  readonly tuned: string | undefined;
+}
+
+export interface Mismatch {
+  readonly tensor: string;
+  readonly what: 'base' | 'restored' | 'tuned' | 'data';
+  readonly expected: string;
+  readonly got: string;
+}
+
+export interface VerifyReport {
+  readonly ok: boolean;
+  readonly checked: number;
+  readonly exact: boolean;
+  readonly mismatches: readonly Mismatch[];
+}
+
+const JOB = 'delta verify';
+
+export async function* deltaVerify(o: VerifyOptions): Pipeline<VerifyReport> {
+  const started = performance.now();
+  await using pool = new WorkerPool({ threads: o.threads });
+  const opened = await openDelta(o.delta, o.base);
+  try {
+    const mismatches: Mismatch[] = [];
+    const jobs: Job<DecodeTask>[] = decodeJobs(o, opened, () => undefined);
+    const totalBytes = jobs.reduce((sum, j) => sum + j.bytes, 0) * (o.tuned === undefined ? 1 : 2);
+    const schedule = { job: JOB, pool, maxMemoryBytes: o.maxMemoryBytes, signal: o.signal, totalBytes };
+    yield { type: 'job.start', job: JOB, totalBytes, tasks: jobs.length, resumedBytes: 0 };
+    const lenient = jobs.map((j) => ({ ...j, task: { ...j.task, lenient: true } }));
+    yield* runJobs(lenient, schedule, (job, result) => {
+      const t = opened.delta.entry(job.label);
+      const add = (what: Mismatch['what'], expected: string, got: string): void => void mismatches.push({ tensor: t.name, what, expected, got });
+      if (t.base !== undefined && result.baseSha256 !== t.base.sha256) add('base', t.base.sha256, result.baseSha256 ?? 'nothing');
+      else if (result.damaged !== undefined) add('data', expectedHash(t), result.damaged);
+      else if (result.sha256 !== expectedHash(t)) add('restored', expectedHash(t), result.sha256);
+      return undefined;
+    });
+    if (o.tuned !== undefined) yield* compareTuned(o, o.tuned, opened, pool, totalBytes, mismatches);
+    const { tuned } = opened.delta.manifest;
+    mismatches.sort((a, b) => (a.tensor < b.tensor ? -1 : a.tensor > b.tensor ? 1 : 0));
+    yield { type: 'job.done', job: JOB, ms: performance.now() - started };
+    return { ok: mismatches.length === 0, checked: jobs.length, exact: tuned.contentHash === tuned.restoredContentHash, mismatches };
+  } finally {
+    opened.delta.close();
+    await opened.base?.[Symbol.asyncDispose]();
+  }
+}
+
+async function* compareTuned(
+  o: VerifyOptions,
+  path: string,
+  opened: OpenedDelta,
+  pool: WorkerPool,
+  totalBytes: number,
+  mismatches: Mismatch[],
+): AsyncGenerator<import('../core/events.js').ProgressEvent, void, void> {
+  await using tuned = await openAny(path);
+  const { delta } = opened;
+  for (const name of delta.entries.keys()) if (!tuned.infos.has(name)) throw new PithError('TENSOR_MISSING', { file: path, tensor: name });
+  for (const name of tuned.infos.keys()) {
+    if (!delta.entries.has(name)) mismatches.push({ tensor: name, what: 'tuned', expected: 'not in the delta', got: `in ${path}` });
+  }
+  const checkpoint = { path: resolve(path), stamp: checkpointStamp(tuned) };
+  const jobs = [...delta.entries.keys()].map((name): Job<HashTask> => ({ label: name, bytes: 0, memoryBytes: 8 << 20, task: { type: 'hash', tensor: { checkpoint, name } } }));
+  yield* runJobs(jobs, { job: JOB, pool, maxMemoryBytes: o.maxMemoryBytes, signal: o.signal, totalBytes }, (job, result) => {
+    const { sha256 } = delta.entry(job.label);
+    if (result.sha256 !== sha256) mismatches.push({ tensor: job.label, what: 'tuned', expected: sha256, got: result.sha256 });
+    return undefined;
+  });
+}

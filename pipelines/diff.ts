@@ -1,0 +1,84 @@
+/** `pith diff`: tensor by tensor, what a fine-tune changed. */
+import { resolve } from 'node:path';
+import type { Pipeline } from '../core/events.js';
+import { byteLength, sameShape } from '../core/shape.js';
+import { checkpointStamp } from '../formats/stamp.js';
+import type { DiffResult, DiffTask } from '../workers/messages.js';
+import { openAny } from '../workers/open.js';
+import { WorkerPool } from '../workers/pool.js';
+import { runSettings, type RunOptions } from './run-options.js';
+import { runJobs, type Job } from './schedule.js';
+
+export interface DiffOptions extends RunOptions {
+  readonly base: string;
+  readonly tuned: string;
+  readonly selects: (name: string) => boolean;
+}
+
+export interface DiffedTensor {
+  readonly name: string;
+  readonly status: 'same' | 'changed' | 'added' | 'removed' | 'reshaped';
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly changedShare?: number;
+  /** ||W1 - W0||_F / ||W0||_F */
+  readonly relativeNorm?: number;
+  readonly maxAbs?: number;
+}
+
+export interface DiffReport {
+  readonly base: string;
+  readonly tuned: string;
+  readonly tensors: readonly DiffedTensor[];
+  readonly summary: { readonly elements: number; readonly changedShare: number; readonly relativeNorm: number };
+}
+
+const JOB = 'diff';
+
+export async function* diffCheckpoints(o: DiffOptions): Pipeline<DiffReport> {
+  const started = performance.now();
+  await using base = await openAny(o.base);
+  await using tuned = await openAny(o.tuned);
+  const names = [...new Set([...base.infos.keys(), ...tuned.infos.keys()])].filter(o.selects);
+  const refs = { base: { path: resolve(o.base), stamp: checkpointStamp(base) }, tuned: { path: resolve(o.tuned), stamp: checkpointStamp(tuned) } };
+  const settings = runSettings(o, 'cpu');
+  const jobs: Job<DiffTask>[] = [];
+  const tensors = new Map<string, DiffedTensor>();
+  for (const name of names) {
+    const a = base.infos.get(name);
+    const b = tuned.infos.get(name);
+    const info = (b ?? a)!;
+    const status = a === undefined ? 'added' : b === undefined ? 'removed' : 'reshaped';
+    tensors.set(name, { name, status, dtype: info.dtype, shape: info.shape });
+    if (a === undefined || b?.dtype !== a.dtype || !sameShape(a.shape, b.shape)) continue;
+    const task: DiffTask = { type: 'diff', settings, base: { checkpoint: refs.base, name }, tuned: { checkpoint: refs.tuned, name } };
+    jobs.push({ label: name, bytes: byteLength(b.dtype, b.shape), memoryBytes: 32 << 20, task });
+  }
+  const totalBytes = jobs.reduce((sum, j) => sum + j.bytes, 0);
+  const sums = { elements: 0, changed: 0, delta: 0, base: 0 };
+  await using pool = new WorkerPool({ threads: o.threads });
+  yield { type: 'job.start', job: JOB, totalBytes, tasks: jobs.length, resumedBytes: 0 };
+  yield* runJobs(jobs, { job: JOB, pool, maxMemoryBytes: o.maxMemoryBytes, signal: o.signal, totalBytes }, (job, result) => {
+    tensors.set(job.label, measured(tensors.get(job.label)!, result));
+    sums.elements += result.elements;
+    sums.changed += result.changed;
+    sums.delta += result.deltaNorm ** 2;
+    sums.base += result.baseNorm ** 2;
+    return undefined;
+  });
+  yield { type: 'job.done', job: JOB, ms: performance.now() - started };
+  const summary = { elements: sums.elements, changedShare: share(sums.changed, sums.elements), relativeNorm: Math.sqrt(share(sums.delta, sums.base)) };
+  return { base: o.base, tuned: o.tuned, tensors: [...tensors.values()], summary };
+}
+
+const share = (part: number, whole: number): number => (whole > 0 ? part / whole : 0);
+
+function measured(t: DiffedTensor, r: DiffResult): DiffedTensor {
+  return {
+    ...t,
+    status: r.changed === 0 ? 'same' : 'changed',
+    changedShare: share(r.changed, r.elements),
+    relativeNorm: share(r.deltaNorm, r.baseNorm),
+    maxAbs: r.maxAbs,
+  };
+}

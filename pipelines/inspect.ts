@@ -1,0 +1,40 @@
+/** `pith inspect`: what a checkpoint holds, from headers alone. */
+import { byteLength, elementCount } from '../core/shape.js';
+import { openAny } from '../workers/open.js';
+
+export interface InspectedTensor {
+  readonly name: string;
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly bytes: number;
+}
+
+export interface InspectReport {
+  readonly source: string;
+  readonly files: readonly { readonly name: string; readonly bytes: number; readonly tensors: number }[];
+  readonly totalBytes: number;
+  readonly parameters: number;
+  readonly dtypes: Readonly<Record<string, { readonly tensors: number; readonly bytes: number }>>;
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly tensors: readonly InspectedTensor[];
+}
+
+export async function inspectCheckpoint(path: string): Promise<InspectReport> {
+  await using reader = await openAny(path);
+  const tensors = [...reader.infos.values()].map((t) => ({ ...t, bytes: byteLength(t.dtype, t.shape) }));
+  const dtypes: Record<string, { tensors: number; bytes: number }> = {};
+  for (const t of tensors) {
+    const d = (dtypes[t.dtype] ??= { tensors: 0, bytes: 0 });
+    d.tensors++;
+    d.bytes += t.bytes;
+  }
+  return {
+    source: path,
+    files: reader.files.map((f) => ({ name: f.name, bytes: f.bytes, tensors: f.order.length })),
+    totalBytes: tensors.reduce((sum, t) => sum + t.bytes, 0),
+    parameters: tensors.reduce((sum, t) => sum + elementCount(t.shape), 0),
+    dtypes,
+    metadata: reader.metadata,
+    tensors,
+  };
+}

@@ -1,0 +1,135 @@
+/** Makes a long run resumable: `<out>.pith-partial/journal.ndjson` names the plan, then what is done; `spool/` holds the data. */
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { PithError } from '../core/errors.js';
+import * as io from '../formats/io.js';
+
+interface Lock {
+  readonly pid: number;
+  readonly started: string;
+}
+
+export class Journal<Entry> {
+  private constructor(
+    readonly folder: string,
+    private readonly fd: number,
+    private readonly file: string,
+    /** What earlier runs of the same plan finished. */
+    readonly done: ReadonlyMap<string, Entry>,
+  ) {}
+
+  /**
+   * `plan`: everything that decides the result. Another plan's partial result is refused (JOURNAL_FOREIGN) unless `resume` is false,
+   * which starts anew; a live process on the same output is OUTPUT_LOCKED.
+   */
+  static open<Entry>(out: string, plan: object, options: { readonly resume: boolean }): Journal<Entry> {
+    const folder = partialFolder(out);
+    lock(folder, out);
+    try {
+      return Journal.#load<Entry>(folder, plan, options.resume);
+    } catch (error) {
+      io.remove(join(folder, 'lock'));
+      throw error;
+    }
+  }
+
+  static #load<Entry>(folder: string, plan: object, resume: boolean): Journal<Entry> {
+    const file = join(folder, 'journal.ndjson');
+    const head = JSON.stringify({ plan: createHash('sha256').update(JSON.stringify(plan)).digest('hex') });
+    const lines = io.stat(file) === undefined ? [] : Buffer.from(io.readFile(file)).toString('utf8').split('\n');
+    const same = lines[0] === head;
+    if (lines.length > 1 && lines[0] !== '' && !same && resume) throw new PithError('JOURNAL_FOREIGN', { file: folder });
+    const done = new Map<string, Entry>();
+    if (same && resume) {
+      // the last line may be cut off: it did not happen
+      for (const line of lines.slice(1, -1)) {
+        const { key, value } = JSON.parse(line) as { key: string; value: Entry };
+        done.set(key, value);
+      }
+    }
+    if (done.size === 0) {
+      io.remove(join(folder, 'spool'));
+      io.remove(file);
+    }
+    io.mkdir(join(folder, 'spool'));
+    const fd = io.openWrite(file, 'a');
+    const journal = new Journal<Entry>(folder, fd, file, done);
+    if (done.size === 0) journal.#line(head);
+    else if (lines.at(-1) !== '') journal.#line('');
+    return journal;
+  }
+
+  #line(text: string): void {
+    io.writeFully(this.fd, Buffer.from(`${text}\n`, 'utf8'), null, this.file);
+  }
+
+  append(key: string, value: Entry): void {
+    this.#line(JSON.stringify({ key, value }));
+  }
+
+  spool(name: string): string {
+    return join(this.folder, 'spool', name);
+  }
+
+  /** Leaves the partial result for the next run. */
+  close(): void {
+    io.close(this.fd);
+    io.remove(join(this.folder, 'lock'));
+  }
+
+  /** The run is complete: nothing of it is left. */
+  remove(): void {
+    io.close(this.fd);
+    io.remove(this.folder);
+  }
+}
+
+export function partialFolder(out: string): string {
+  return `${out.replace(/\/+$/, '')}.pith-partial`;
+}
+
+/** Start time of a process in clock ticks (Linux), so that a reused pid is not taken for the old process. */
+function startedAt(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ')[1]?.split(' ')[19] ?? '';
+  } catch {
+    return '';
+  }
+}
+
+function isAlive({ pid, started }: Lock): boolean {
+  try {
+    process.kill(pid, 0);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EPERM') return false;
+  }
+  return started === startedAt(pid);
+}
+
+function lock(folder: string, out: string): void {
+  io.mkdir(folder);
+  const file = join(folder, 'lock');
+  const own = Buffer.from(JSON.stringify({ pid: process.pid, started: startedAt(process.pid) } satisfies Lock), 'utf8');
+  for (let attempt = 0; ; attempt++) {
+    try {
+      const fd = io.openWrite(file, 'wx');
+      io.writeFully(fd, own, 0, file);
+      io.close(fd);
+      return;
+    } catch (error) {
+      if (!(error instanceof PithError) || error.code !== 'OUTPUT_EXISTS' || attempt > 2) throw error;
+      const holder = readLock(file);
+      if (holder !== undefined && isAlive(holder)) throw new PithError('OUTPUT_LOCKED', { file: out, pid: holder.pid });
+      io.remove(file);
+    }
+  }
+}
+
+function readLock(file: string): Lock | undefined {
+  try {
+    return JSON.parse(Buffer.from(io.readFile(file)).toString('utf8')) as Lock;
+  } catch {
+    return undefined;
+  }
+}
