@@ -1,5 +1,7 @@
 #!/usr/bin/env node
-import { execute } from '@oclif/core';
+import { flush, run } from '@oclif/core';
 import { failed } from '../dist/cli/errors.js';
 
-await execute({ dir: import.meta.url }).catch(failed);
+await run(process.argv.slice(2), import.meta.url)
+  .then(() => flush())
+  .catch(failed);

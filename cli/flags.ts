@@ -11,7 +11,13 @@ export const commonFlags = {
 };
 
 export const runFlags = {
-  threads: Flags.integer({ char: 'j', min: 1, max: 256, description: 'worker threads; the bytes do not depend on it', default: async () => availableParallelism() }),
+  threads: Flags.integer({
+    char: 'j',
+    min: 1,
+    max: 256,
+    description: 'worker threads; the bytes do not depend on it',
+    default: async () => availableParallelism(),
+  }),
   'max-memory': Flags.custom<number>({
     description: 'memory for data in flight, as 512MB or 2GiB (default: the smaller of 4 GB and half of what is free)',
     parse: async (text) => parseSize(text),

@@ -1,7 +1,7 @@
 /** Globs over tensor names: `*` is anything but a dot-free end, `?` one character, `{a,b}` either. */
 export function globToRegExp(glob: string): RegExp {
   let depth = 0;
-  const body = [...glob]
+  const body = Array.from(glob)
     .map((c) => {
       if (c === '*') return '.*';
       if (c === '?') return '.';

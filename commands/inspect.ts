@@ -6,7 +6,11 @@ import { inspectCheckpoint } from '../pipelines/inspect.js';
 
 export default class Inspect extends PithCommand {
   static override summary = 'Show what a checkpoint holds; reads headers only';
-  static override examples = ['<%= config.bin %> inspect llama', '<%= config.bin %> inspect model.safetensors --tensors', '<%= config.bin %> inspect llama --json'];
+  static override examples = [
+    '<%= config.bin %> inspect llama',
+    '<%= config.bin %> inspect model.safetensors --tensors',
+    '<%= config.bin %> inspect llama --json',
+  ];
   static override args = { checkpoint: Args.string({ required: true, description: 'folder, .safetensors file or Hub cache folder' }) };
   static override flags = { tensors: Flags.boolean({ description: 'list every tensor' }) };
 

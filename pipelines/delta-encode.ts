@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { basename, dirname, resolve } from 'node:path';
 import { PithError } from '../core/errors.js';
-import type { Pipeline } from '../core/events.js';
+import type { Pipeline, ProgressEvent } from '../core/events.js';
 import { pithVersion } from '../core/version.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import { deflated, writeDelta, type StoredPart } from '../formats/delta/write.js';
@@ -130,7 +130,7 @@ async function* runTasks(
   refs: Refs,
   journal: Journal<Done>,
   pool: WorkerPool,
-): AsyncGenerator<import('../core/events.js').ProgressEvent, Map<string, Done>, void> {
+): AsyncGenerator<ProgressEvent, Map<string, Done>, void> {
   const done = new Map<string, Done>();
   for (const [key, value] of journal.done) if (spoolIsWhole(journal, key, value)) done.set(key, value);
   const jobs = [...encodeJobs(o, plan, refs, journal), ...hashJobs(plan, refs)].filter((j) => !done.has(j.label));
@@ -178,7 +178,12 @@ function hashJobs(plan: DeltaPlan, refs: Refs): Job<HashTask>[] {
   const { base } = refs;
   if (base === undefined) return [];
   const names = [...plan.removed, ...plan.tensors.filter((t) => !t.hasBase && t.inBase).map((t) => t.name)];
-  return names.map((name) => ({ label: `base:${name}`, bytes: 0, memoryBytes: TYPICAL.workerBytes, task: { type: 'hash', tensor: { checkpoint: base, name } } }));
+  return names.map((name) => ({
+    label: `base:${name}`,
+    bytes: 0,
+    memoryBytes: TYPICAL.workerBytes,
+    task: { type: 'hash', tensor: { checkpoint: base, name } },
+  }));
 }
 
 function spoolIsWhole(journal: Journal<Done>, key: string, value: Done): boolean {
@@ -274,7 +279,11 @@ function tensorEntry(t: PlannedTensor, r: EncodeResult, base: CheckpointReader |
 }
 
 /** The tuned folder's other files; one that the base folder holds too is only named. */
-function sideFiles(o: EncodeOptions, base: CheckpointReader | undefined, tuned: CheckpointReader): { entries: SideFileEntry[]; blob: ReturnType<typeof deflated>['blob'] | undefined } {
+function sideFiles(
+  o: EncodeOptions,
+  base: CheckpointReader | undefined,
+  tuned: CheckpointReader,
+): { entries: SideFileEntry[]; blob: ReturnType<typeof deflated>['blob'] | undefined } {
   const folder = checkpointFolder(o.tuned);
   if (folder === undefined) return { entries: [], blob: undefined };
   const baseFolder = o.base === undefined ? undefined : checkpointFolder(o.base);

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { dirname, join, resolve } from 'node:path';
 import { PithError } from '../core/errors.js';
-import type { Pipeline } from '../core/events.js';
+import type { Pipeline, ProgressEvent } from '../core/events.js';
 import { byteLength } from '../core/shape.js';
 import type { SideFileEntry, TensorEntry } from '../formats/delta/schema.js';
 import * as io from '../formats/io.js';
@@ -49,8 +49,9 @@ export async function* deltaRestore(o: RestoreOptions): Pipeline<RestoreReport> 
   const folder = dirname(resolve(o.out));
   if (io.stat(folder) === undefined) throw new PithError('NOT_FOUND', { file: folder });
   const pool = o.dryRun ? undefined : new WorkerPool({ threads: o.threads });
-  const opened = await openDelta(o.delta, o.base);
+  let opened: OpenedDelta | undefined;
   try {
+    opened = await openDelta(o.delta, o.base);
     const { tuned } = opened.delta.manifest;
     const headers = opened.delta.rawHeaders();
     const single = checkOut(o.out, opened);
@@ -76,8 +77,8 @@ export async function* deltaRestore(o: RestoreOptions): Pipeline<RestoreReport> 
     yield { type: 'job.done', job: JOB, ms: performance.now() - started };
     return report(o, opened);
   } finally {
-    opened.delta.close();
-    await opened.base?.[Symbol.asyncDispose]();
+    opened?.delta.close();
+    await opened?.base?.[Symbol.asyncDispose]();
     await pool?.[Symbol.asyncDispose]();
   }
 }
@@ -134,7 +135,7 @@ async function* restoreTensors(
   targets: ReadonlyMap<string, Target>,
   journal: Journal<DecodeResult>,
   pool: WorkerPool,
-): AsyncGenerator<import('../core/events.js').ProgressEvent, void, void> {
+): AsyncGenerator<ProgressEvent, void, void> {
   const finished = new Set<string>();
   for (const name of journal.done.keys()) {
     const entry = opened.delta.entries.get(name);

@@ -1,6 +1,6 @@
 /** `pith delta verify`: decodes everything, writes nothing, and says which tensor is not what the file promises. */
 import { PithError } from '../core/errors.js';
-import type { Pipeline } from '../core/events.js';
+import type { Pipeline, ProgressEvent } from '../core/events.js';
 import type { DecodeTask, HashTask } from '../workers/messages.js';
 import { resolve } from 'node:path';
 import { checkpointStamp } from '../formats/stamp.js';
@@ -71,7 +71,7 @@ async function* compareTuned(
   pool: WorkerPool,
   totalBytes: number,
   mismatches: Mismatch[],
-): AsyncGenerator<import('../core/events.js').ProgressEvent, void, void> {
+): AsyncGenerator<ProgressEvent, void, void> {
   await using tuned = await openAny(path);
   const { delta } = opened;
   for (const name of delta.entries.keys()) if (!tuned.infos.has(name)) throw new PithError('TENSOR_MISSING', { file: path, tensor: name });
@@ -79,7 +79,12 @@ async function* compareTuned(
     if (!delta.entries.has(name)) mismatches.push({ tensor: name, what: 'tuned', expected: 'not in the delta', got: `in ${path}` });
   }
   const checkpoint = { path: resolve(path), stamp: checkpointStamp(tuned) };
-  const jobs = [...delta.entries.keys()].map((name): Job<HashTask> => ({ label: name, bytes: 0, memoryBytes: 8 << 20, task: { type: 'hash', tensor: { checkpoint, name } } }));
+  const jobs = [...delta.entries.keys()].map((name): Job<HashTask> => ({
+    label: name,
+    bytes: 0,
+    memoryBytes: 8 << 20,
+    task: { type: 'hash', tensor: { checkpoint, name } },
+  }));
   yield* runJobs(jobs, { job: JOB, pool, maxMemoryBytes: o.maxMemoryBytes, signal: o.signal, totalBytes }, (job, result) => {
     const { sha256 } = delta.entry(job.label);
     if (result.sha256 !== sha256) mismatches.push({ tensor: job.label, what: 'tuned', expected: sha256, got: result.sha256 });

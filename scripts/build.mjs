@@ -11,8 +11,7 @@ process.chdir(root);
 const fast = process.argv.includes('--fast');
 const require = createRequire(import.meta.url);
 const newest = (paths) => Math.max(0, ...paths.map((p) => statSync(p).mtimeMs));
-const walk = (dir) =>
-  readdirSync(dir, { withFileTypes: true }).flatMap((e) => (e.isDirectory() ? walk(join(dir, e.name)) : [join(dir, e.name)]));
+const walk = (dir) => readdirSync(dir, { withFileTypes: true }).flatMap((e) => (e.isDirectory() ? walk(join(dir, e.name)) : [join(dir, e.name)]));
 
 /** kernels/wasm/assembly/<name>.ts -> dist/kernels/wasm/<name>.wasm; files starting with `_` are shared parts. */
 function buildWasm() {

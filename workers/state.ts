@@ -11,8 +11,8 @@ import type { CheckpointRef, MethodRef, RunSettings } from './messages.js';
 import { openAny } from './open.js';
 
 export interface TaskControl {
-  report(bytes: number): void;
-  checkpointCancel(): void;
+  readonly report: (bytes: number) => void;
+  readonly checkpointCancel: () => void;
 }
 
 export class WorkerState {

@@ -21,7 +21,14 @@ export default class DeltaInfo extends PithCommand {
         `${r.tensors.length} tensors, ${r.files.length} tensor files, ${r.sideFiles.length} side files, ${r.removed.length} removed`,
       ];
       if (flags.tensors) {
-        const rows = r.tensors.map((t) => [t.name, t.dtype, t.shape.join('x'), t.method, formatBytes(t.bytes), formatShare(t.rawBytes === 0 ? 0 : t.bytes / t.rawBytes)]);
+        const rows = r.tensors.map((t) => [
+          t.name,
+          t.dtype,
+          t.shape.join('x'),
+          t.method,
+          formatBytes(t.bytes),
+          formatShare(t.rawBytes === 0 ? 0 : t.bytes / t.rawBytes),
+        ]);
         lines.push(table(['tensor', 'dtype', 'shape', 'method', 'bytes', 'ratio'], rows));
       }
       return lines.join('\n');

@@ -10,7 +10,8 @@ import { deltaRestore } from '../../pipelines/delta-restore.js';
 
 export default class DeltaRestore extends PithCommand {
   static override summary = 'Bring a fine-tuned checkpoint back from its base and delta';
-  static override description = 'Every tensor is hashed before the result is seen under its name; a wrong base or a damaged delta ends with exit code 65 and no output.';
+  static override description =
+    'Every tensor is hashed before the result is seen under its name; a wrong base or a damaged delta ends with exit code 65 and no output.';
   static override examples = [
     '<%= config.bin %> delta restore --base llama --delta math.delta.safetensors --out llama-math',
     '<%= config.bin %> delta restore --delta llama.small.safetensors --out llama',

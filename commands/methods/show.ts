@@ -14,8 +14,14 @@ export default class MethodsShow extends PithCommand {
     const { kind, name, title, paper, params } = await loadMethod(flags.kind, args.name);
     const schema = z.toJSONSchema(params) as { properties?: Record<string, { default?: unknown; description?: string }> };
     this.result({ kind, name, title, paper, params: schema }, () => {
-      const rows = Object.entries(schema.properties ?? {}).map(([k, v]) => `  ${k}  ${v.description ?? ''}${v.default === undefined ? '' : ` (default ${JSON.stringify(v.default)})`}`);
-      return [`${kind} ${name}: ${title}`, `${paper.cite}, ${paper.url}`, rows.length > 0 ? `parameters (--set key=value):\n${rows.join('\n')}` : 'no parameters'].join('\n');
+      const rows = Object.entries(schema.properties ?? {}).map(
+        ([k, v]) => `  ${k}  ${v.description ?? ''}${v.default === undefined ? '' : ` (default ${JSON.stringify(v.default)})`}`,
+      );
+      return [
+        `${kind} ${name}: ${title}`,
+        `${paper.cite}, ${paper.url}`,
+        rows.length > 0 ? `parameters (--set key=value):\n${rows.join('\n')}` : 'no parameters',
+      ].join('\n');
     });
   }
 }

@@ -69,7 +69,8 @@ export class DeltaFile implements Disposable {
     const expected = this.entry(tensor).parts[part] ?? '';
     if (!this.#checked.has(key)) {
       const got = this.#hash(key);
-      if (got !== expected) throw new PithError('DELTA_TENSOR', { file: this.path, tensor, message: `part "${part}": expected sha256 ${expected}, got ${got}` });
+      if (got !== expected)
+        throw new PithError('DELTA_TENSOR', { file: this.path, tensor, message: `part "${part}": expected sha256 ${expected}, got ${got}` });
       this.#checked.add(key);
     }
     const entry = this.file.entry(key);

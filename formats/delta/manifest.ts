@@ -1,6 +1,6 @@
 /** Manifest <-> the `__metadata__` strings of the file, and the seal that covers the header itself. */
 import { createHash } from 'node:crypto';
-import * as z from 'zod';
+import type * as z from 'zod';
 import { PithError } from '../../core/errors.js';
 import { elementCount, sameShape } from '../../core/shape.js';
 import { DELTA_VERSION, manifestFields, type DeltaManifest, type TensorEntry } from './schema.js';
@@ -31,7 +31,11 @@ function sealPosition(rawHeader: Uint8Array): number {
 }
 
 function sealOf(rawHeader: Uint8Array, position: number): string {
-  return createHash('sha256').update(rawHeader.subarray(0, position)).update(UNSEALED).update(rawHeader.subarray(position + 64)).digest('hex');
+  return createHash('sha256')
+    .update(rawHeader.subarray(0, position))
+    .update(UNSEALED)
+    .update(rawHeader.subarray(position + 64))
+    .digest('hex');
 }
 
 /** Writes the SHA-256 of the whole header (with the seal as zeros) into it, in place. */
@@ -93,7 +97,8 @@ function checkManifest(manifest: DeltaManifest, file: string): void {
     if (names.has(t.name)) bad(`tensor "${t.name}" is listed twice`);
     names.add(t.name);
     if (!Number.isSafeInteger(elementCount(t.shape) * 64)) bad(`tensor "${t.name}": shape overflows`);
-    if (t.method !== 'identical' && t.method >= manifest.methods.length) bad(`tensor "${t.name}" names method ${String(t.method)} of ${manifest.methods.length}`);
+    if (t.method !== 'identical' && t.method >= manifest.methods.length)
+      bad(`tensor "${t.name}" names method ${String(t.method)} of ${manifest.methods.length}`);
     if (t.base !== undefined && manifest.base === null) bad(`tensor "${t.name}" has a base, the file has none`);
     checkBase(t, bad);
   }

@@ -73,7 +73,12 @@ export class SafetensorsFile implements Disposable {
     const to = Math.min(Math.max(from, rows[1]), total);
     const rowBits = rowLength(info.shape) * DTYPES[info.dtype].bits;
     if ((from * rowBits) % 8 !== 0 || (to * rowBits) % 8 !== 0) {
-      throw new PithError('DTYPE_UNSUPPORTED', { file: this.path, tensor: name, got: info.dtype, message: `rows [${from}, ${to}) do not fall on byte boundaries` });
+      throw new PithError('DTYPE_UNSUPPORTED', {
+        file: this.path,
+        tensor: name,
+        got: info.dtype,
+        message: `rows [${from}, ${to}) do not fall on byte boundaries`,
+      });
     }
     const bytes = new Uint8Array(((to - from) * rowBits) / 8);
     this.readInto(name, (from * rowBits) / 8, bytes);

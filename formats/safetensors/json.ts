@@ -103,7 +103,7 @@ export class JsonScanner {
     const b = this.bytes;
     let out = '';
     let run = start;
-    for (this.at = start; this.at < b.length; ) {
+    for (this.at = start; this.at < b.length;) {
       const c = b[this.at]!;
       if (c === 0x22) {
         out += utf8.decode(b.subarray(run, this.at));
@@ -191,7 +191,7 @@ const SIMPLE_ESCAPES = new Map<number, string>([
   [0x72, '\r'],
   [0x74, '\t'],
 ]);
-const NUMBER_BYTES = new Set([...'+-.0123456789eE'].map((c) => c.charCodeAt(0)));
+const NUMBER_BYTES = new Set(Array.from('+-.0123456789eE', (c) => c.charCodeAt(0)));
 
 /** Short strings are nearly always ASCII names: faster than a decoder call. */
 function ascii(b: Uint8Array, start: number, end: number): string {

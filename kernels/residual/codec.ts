@@ -161,18 +161,19 @@ export class ResidualCodec {
     let top = 0;
     const step = Math.max(1, Math.floor(elements / 1024));
     for (let i = 0; i < elements; i += step) top = Math.max(top, (this.#word(layout.base, i, width) >>> mantissaBits) & exponentMask);
+    const or = width === 32 ? this.#wasm.orWords(layout.base, elements) | this.#wasm.orWords(layout.tuned, elements) : 1;
+    const zeros = or === 0 ? 0 : Math.min(mantissaBits, 31 - Math.clz32(or & -or));
     const levels: number[] = [];
     const blocks = Math.floor(elements / BLOCK);
     for (let s = 0; mode === 'dense' && s < Math.min(64, blocks); s++) {
       const at = Math.floor((s * blocks) / Math.min(64, blocks)) * BLOCK * wb;
-      const level = this.#wasm.blockLevel(layout.base + at, layout.tuned + at, width, sign, mantissaBits, exponentMask, exponentAdd);
+      const level = this.#wasm.blockLevel(layout.base + at, layout.tuned + at, width, sign, mantissaBits, exponentMask, exponentAdd, zeros);
       if (level > 0) levels.push(toBits(level));
     }
     levels.sort((a, b) => a - b);
     const median = levels[levels.length >> 1] ?? 0;
-    const or = mode === 'dense' && width === 32 ? this.#wasm.orDifferences(layout.base, layout.tuned, elements, width, sign) : 1;
     return {
-      zeros: or === 0 ? 0 : Math.min(24, 31 - Math.clz32(or & -or)),
+      zeros,
       ebase: Math.max(0, top - 14),
       levelBase: Math.max(0, (median >>> 22) - 10),
       level0: median >>> 16,
@@ -221,7 +222,7 @@ export class ResidualCodec {
         const k = w.findChanged(a, b, n, width, layout.positions);
         symbols = 2 * k;
         if (symbolsAt + symbols > SEGMENT_ELEMENTS) return undefined;
-        w.sparseTokens(a, b, layout.positions, k, tok, ctx, layout.histogram, shift, width, sign, mb, em, head.ebase);
+        w.sparseTokens(a, b, layout.positions, k, tok, ctx, layout.histogram, shift, width, sign, mb, em, head.ebase, head.zeros);
       } else if (mode === 'plane') {
         w.planeTokens(b, n, tok, ctx, layout.histogram, shift, width, sign, mb, head.levelBase, head.zeros);
       } else {
@@ -337,7 +338,7 @@ export class ResidualCodec {
     const v = new DataView(segment.buffer, segment.byteOffset, segment.byteLength);
     if (segment.length < HEAD_BYTES) bad('a segment that ends in its head');
     const head: Head = { zeros: segment[1]!, ebase: v.getUint16(2, true), levelBase: v.getUint16(6, true), level0: v.getUint16(8, true) };
-    if (head.zeros > 24 || (mode === 'plane' && head.zeros > kind.mantissaBits)) bad(`${head.zeros} trailing zeros`);
+    if (head.zeros > kind.mantissaBits) bad(`${head.zeros} trailing zeros`);
     const indexAt = HEAD_BYTES + v.getUint16(4, true);
     const chunks = Math.ceil(elements / CHUNK_ELEMENTS);
     const sparse = mode === 'sparse';
@@ -383,7 +384,7 @@ export class ResidualCodec {
     const a = layout.base + (first * width) / 8;
     const b = layout.tuned + (first * width) / 8;
     const { tokens: tok, contexts: ctx, map, tables, states, positions } = layout;
-    let failed = 0;
+    let failed: number;
     if (mode === 'dense') {
       failed = w.denseDecode(a, b, n, tok, ctx, map, tables, states, wordEnd, bitEnd, width, sign, mb, em, head.ebase, ea, head.levelBase, head.zeros);
     } else if (mode === 'plane') {
@@ -396,7 +397,7 @@ export class ResidualCodec {
         this.#bytes.copyWithin(b, a, a + (n * width) / 8);
         w.sparseContexts(a, positions, k, ctx, width, mb, em, head.ebase);
         w.ransDecode(tok, ctx, k, map, tables, states);
-        w.sparseApply(a, b, positions, k, tok, width, sign);
+        w.sparseApply(a, b, positions, k, tok, width, sign, head.zeros);
       }
     }
     if (failed !== 0 || w.words() !== wordEnd || w.bits() !== bitEnd) bad('a chunk does not end where it should');

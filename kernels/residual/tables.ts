@@ -179,7 +179,7 @@ export function readTables(bytes: Uint8Array, symbols: number): Tables {
     return f;
   });
   const map = new Uint8Array(CONTEXTS);
-  for (let i = 0; i < CONTEXTS; ) {
+  for (let i = 0; i < CONTEXTS;) {
     if (input.get(1) === 1) {
       if (i >= 16) map.copyWithin(i, i - 16, i);
       i += 16;

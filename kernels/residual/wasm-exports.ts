@@ -3,7 +3,6 @@ type Fn = (...args: number[]) => number;
 
 export interface ResidualExports {
   countChanged: Fn;
-  orDifferences: Fn;
   orWords: Fn;
   blockLevel: Fn;
   bitsBegin(p: number): void;

@@ -26,12 +26,19 @@ export async function decode(state: WorkerState, task: DecodeTask, control: Task
     try {
       await decodePieces(state, task, control, delta, entry, base, sink);
     } catch (error) {
-      if (task.lenient !== true || !(error instanceof PithError) || error.code !== 'DELTA_TENSOR') throw error;
+      if (!(error instanceof PithError) || error.code !== 'DELTA_TENSOR') throw error;
+      // another base decodes to nonsense: say what is really wrong
       const baseSha256 = await base?.digest(control.checkpointCancel);
+      const expected = entry.base?.sha256;
+      if (task.lenient !== true && baseSha256 !== undefined && expected !== undefined && baseSha256 !== expected) {
+        throw new PithError('WRONG_BASE', { file: delta.path, tensor: entry.name, expected, got: baseSha256, base: task.base?.checkpoint.path ?? '' });
+      }
+      if (task.lenient !== true) throw error;
       return { sha256: '', damaged: error.message, ...(baseSha256 === undefined ? {} : { baseSha256 }) };
     }
     const expected = byteLength(entry.dtype, entry.shape);
-    if (sink.bytes !== expected) throw new PithError('DELTA_TENSOR', { file: delta.path, tensor: entry.name, message: `expected ${expected} bytes, got ${sink.bytes}` });
+    if (sink.bytes !== expected)
+      throw new PithError('DELTA_TENSOR', { file: delta.path, tensor: entry.name, message: `expected ${expected} bytes, got ${sink.bytes}` });
     const baseSha256 = await base?.digest(control.checkpointCancel);
     return { sha256: sink.digest(), ...(baseSha256 === undefined ? {} : { baseSha256 }) };
   } finally {

@@ -32,10 +32,17 @@ const L: u32 = 1 << 16;
   return sign == 1 ? m ^ top : m;
 }
 
-// d of two words, sign-extended from `width`
-@inline function difference(a: u32, b: u32, width: i32, sign: i32): i32 {
-  const s = 32 - width;
-  return <i32>((order(b, width, sign) - order(a, width, sign)) << s) >> s;
+// d of two words without their `zeros` lowest bits, sign-extended
+@inline function difference(a: u32, b: u32, width: i32, sign: i32, zeros: i32): i32 {
+  const w = width - zeros;
+  const s = 32 - w;
+  return <i32>((order(b >> zeros, w, sign) - order(a >> zeros, w, sign)) << s) >> s;
+}
+
+// the inverse: a and d -> b
+@inline function applied(a: u32, d: u32, width: i32, sign: i32, zeros: i32): u32 {
+  const w = width - zeros;
+  return unorder(order(a >> zeros, w, sign) + d, w, sign) << zeros;
 }
 
 @inline function magnitude(d: i32, e: u32): f32 {
@@ -44,7 +51,7 @@ const L: u32 = 1 << 16;
   return <f32>u * reinterpret<f32>(scale << 23);
 }
 
-// ---- scan: how many words differ; OR of all differences (for common trailing zeros) ----
+// ---- scan: how many words differ; OR of all words (for common trailing zeros) ----
 
 export function countChanged(a: usize, b: usize, bytes: i32, width: i32): i32 {
   let changed = 0;
@@ -61,13 +68,6 @@ export function countChanged(a: usize, b: usize, bytes: i32, width: i32): i32 {
   }
   for (; i < bytes; i += wb) changed += loadWord(a + i, width) != loadWord(b + i, width) ? 1 : 0;
   return changed;
-}
-
-export function orDifferences(a: usize, b: usize, n: i32, width: i32, sign: i32): u32 {
-  let or: u32 = 0;
-  const wb = width >> 3;
-  for (let i = 0; i < n; i++) or |= <u32>difference(loadWord(a + i * wb, width), loadWord(b + i * wb, width), width, sign);
-  return or;
 }
 
 export function orWords(b: usize, n: i32): u32 {
@@ -124,12 +124,12 @@ export function orWords(b: usize, n: i32): u32 {
 }
 
 // Sum of a block's magnitudes, the encoder's sample. Full blocks only.
-export function blockLevel(a: usize, b: usize, width: i32, sign: i32, eshift: i32, emask: i32, eadd: i32): f32 {
+export function blockLevel(a: usize, b: usize, width: i32, sign: i32, eshift: i32, emask: i32, eadd: i32, zeros: i32): f32 {
   const wb = width >> 3;
   let sum: f32 = 0;
   for (let i = 0; i < BLOCK; i++) {
     const w = loadWord(a + i * wb, width);
-    sum += magnitude(difference(w, loadWord(b + i * wb, width), width, sign), ((w >> eshift) & emask) + eadd);
+    sum += magnitude(difference(w, loadWord(b + i * wb, width), width, sign, zeros), ((w >> eshift) & emask) + eadd);
   }
   return sum;
 }
@@ -251,7 +251,7 @@ export function denseTokens(
     let sum: f32 = 0;
     for (let j = 0; j < m; j++) {
       const w = loadWord(a + (i + j) * wb, width);
-      const d = difference(w, loadWord(b + (i + j) * wb, width), width, sign) >> zeros;
+      const d = difference(w, loadWord(b + (i + j) * wb, width), width, sign, zeros);
       sum += magnitude(d, ((w >> eshift) & emask) + eadd);
       const t = putToken(<u32>((d << 1) ^ (d >> 31)));
       store<u8>(tok + i + j, <u8>t);
@@ -321,7 +321,7 @@ export function findChanged(a: usize, b: usize, n: i32, width: i32, positions: u
 // Gap tokens (context 0) then value tokens (context 16 | e'): k of each.
 export function sparseTokens(
   a: usize, b: usize, positions: usize, k: i32, tok: usize, ctx: usize, hist: usize, shift: i32,
-  width: i32, sign: i32, eshift: i32, emask: i32, ebase: i32,
+  width: i32, sign: i32, eshift: i32, emask: i32, ebase: i32, zeros: i32,
 ): void {
   const wb = width >> 3;
   let last: u32 = -1;
@@ -336,7 +336,7 @@ export function sparseTokens(
   for (let i = 0; i < k; i++) {
     const p = load<u32>(positions + (i << 2)) * wb;
     const w = loadWord(a + p, width);
-    const d = difference(w, loadWord(b + p, width), width, sign);
+    const d = difference(w, loadWord(b + p, width), width, sign, zeros);
     const t = putToken(<u32>((d << 1) ^ (d >> 31)));
     contextsAny(a + p, ctx + k + i, 1, width, eshift, emask, ebase, 16);
     store<u8>(tok + k + i, <u8>t);
@@ -497,7 +497,7 @@ export function denseDecode(
       const d = <i32>((z >> 1) ^ (0 - (z & 1)));
       const w = loadWord(a + (i + j) * wb, width);
       sum += magnitude(d, ((w >> eshift) & emask) + eadd);
-      storeWord(b + (i + j) * wb, width, unorder(order(w, width, sign) + (<u32>d << zeros), width, sign));
+      storeWord(b + (i + j) * wb, width, applied(w, <u32>d, width, sign, zeros));
     }
     level = (level + sum) * 0.5;
     if (overrun(wordEnd, bitEnd)) return 1;
@@ -564,12 +564,12 @@ export function sparseContexts(a: usize, positions: usize, k: i32, ctx: usize, w
   for (let i = 0; i < k; i++) contextsAny(a + load<u32>(positions + (i << 2)) * wb, ctx + i, 1, width, eshift, emask, ebase, 16);
 }
 
-export function sparseApply(a: usize, b: usize, positions: usize, k: i32, tok: usize, width: i32, sign: i32): void {
+export function sparseApply(a: usize, b: usize, positions: usize, k: i32, tok: usize, width: i32, sign: i32, zeros: i32): void {
   const wb = width >> 3;
   for (let i = 0; i < k; i++) {
     const p = load<u32>(positions + (i << 2)) * wb;
     const z = getToken(load<u8>(tok + i));
-    storeWord(b + p, width, unorder(order(loadWord(a + p, width), width, sign) + ((z >> 1) ^ (0 - (z & 1))), width, sign));
+    storeWord(b + p, width, applied(loadWord(a + p, width), (z >> 1) ^ (0 - (z & 1)), width, sign, zeros));
   }
 }
 
