@@ -3,7 +3,7 @@ import { Command, type Interfaces } from '@oclif/core';
 import type { Pipeline } from '../core/events.js';
 import { pithVersion } from '../core/version.js';
 import { PithError } from '../core/errors.js';
-import { asPithError, errorDocument, isPlainExit } from './errors.js';
+import { asPithError, errorDocument, plainExit } from './errors.js';
 import { commonFlags } from './flags.js';
 import { follow } from './render.js';
 
@@ -54,7 +54,7 @@ export abstract class PithCommand extends Command {
   }
 
   protected override async catch(error: Error): Promise<never> {
-    if (isPlainExit(error)) throw error;
+    if (plainExit(error) !== undefined) throw error;
     const e = this.signal.aborted ? new PithError('CANCELLED', {}, { cause: error }) : asPithError(error);
     if (this.#json) this.log(JSON.stringify(errorDocument(e)));
     else this.logToStderr(`error: ${e.message}`);

@@ -14,9 +14,11 @@ export function asPithError(error: unknown): PithError {
   return PithError.from(error);
 }
 
-/** oclif's own way to end a run (`--help`, `--version`) is not an error. */
-export function isPlainExit(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'EEXIT' && (error as OclifError).oclif?.exit === 0;
+/** oclif's own way to end a run (`--help`, a command that has said its error): the exit code, or undefined for a real error. */
+export function plainExit(error: unknown): number | undefined {
+  if (!(error instanceof Error) || !('code' in error) || error.code !== 'EEXIT') return undefined;
+  const exit = (error as OclifError).oclif?.exit;
+  return typeof exit === 'number' ? exit : 0;
 }
 
 export function errorDocument(error: PithError): object {
@@ -25,7 +27,8 @@ export function errorDocument(error: PithError): object {
 
 /** For what goes wrong before a command exists: unknown commands. */
 export function failed(error: unknown): never {
-  if (isPlainExit(error)) process.exit(0);
+  const exit = plainExit(error);
+  if (exit !== undefined) process.exit(exit);
   const e = asPithError(error);
   if (process.argv.includes('--json')) process.stdout.write(`${JSON.stringify(errorDocument(e))}\n`);
   else process.stderr.write(`error: ${e.message}\n`);
