@@ -246,7 +246,7 @@ export class ResidualCodec {
     return a;
   }
 
-  /** 16 bytes a symbol: f64 1/f, u32 (f << 20) - 1, u16 start, u16 4096 - f. */
+  /** 16 bytes a symbol: u64 floor(2^44 / f) + 1, u32 (f << 20) - 1, u16 start, u16 4096 - f. */
   #encoderTables(tables: Tables, symbols: number): void {
     this.#bytes.set(tables.map, layout.map);
     tables.frequencies.forEach((f, t) => {
@@ -254,7 +254,9 @@ export class ResidualCodec {
       for (let s = 0; s < f.length; s++) {
         if (f[s] === 0) continue;
         const at = layout.tables + (t * symbols + s) * 16;
-        this.#view.setFloat64(at, 1 / f[s]!, true);
+        const m = Math.floor(2 ** 44 / f[s]!) + 1;
+        this.#view.setUint32(at, m % 2 ** 32, true);
+        this.#view.setUint32(at + 4, Math.floor(m / 2 ** 32), true);
         this.#view.setUint32(at + 8, f[s]! * 2 ** 20 - 1, true);
         this.#view.setUint16(at + 12, start, true);
         this.#view.setUint16(at + 14, 4096 - f[s]!, true);

@@ -32,20 +32,28 @@ const xlogx = (x: number): number => (x < 4096 ? XLOGX[x]! : x * Math.log2(x));
 
 /** Ideal bits of the counts under their own distribution, plus what storing that distribution costs. */
 function costBits(counts: Float64Array, total: number): number {
-  let bits = xlogx(total);
-  let symbols = 0;
-  for (const c of counts) {
-    if (c === 0) continue;
-    bits -= xlogx(c);
-    symbols++;
+  let bits = xlogx(total) + TABLE_COST_BITS;
+  for (let s = 0; s < counts.length; s++) {
+    const c = counts[s]!;
+    if (c !== 0) bits += SYMBOL_COST_BITS - xlogx(c);
   }
-  return bits + symbols * SYMBOL_COST_BITS + TABLE_COST_BITS;
+  return bits;
 }
 
-function joined(a: Cluster, b: Cluster): Cluster {
-  const counts = a.counts.map((c, i) => c + b.counts[i]!);
-  const total = a.total + b.total;
-  return { contexts: [...a.contexts, ...b.contexts], counts, total, bits: costBits(counts, total) };
+/** The cost of two clusters as one, without making it. */
+function joinedBits(a: Cluster, b: Cluster): number {
+  let bits = xlogx(a.total + b.total) + TABLE_COST_BITS;
+  for (let s = 0; s < a.counts.length; s++) {
+    const c = a.counts[s]! + b.counts[s]!;
+    if (c !== 0) bits += SYMBOL_COST_BITS - xlogx(c);
+  }
+  return bits;
+}
+
+function joined(a: Cluster, b: Cluster, bits: number): Cluster {
+  const counts = new Float64Array(a.counts.length);
+  for (let s = 0; s < counts.length; s++) counts[s] = a.counts[s]! + b.counts[s]!;
+  return { contexts: [...a.contexts, ...b.contexts], counts, total: a.total + b.total, bits };
 }
 
 /** `histogram`: CONTEXTS rows of `symbols` counts. */
@@ -60,37 +68,47 @@ export function makeTables(histogram: Uint32Array, symbols: number): Tables {
 }
 
 function cluster(histogram: Uint32Array, symbols: number): Cluster[] {
-  const found: { key: number; c: Cluster }[] = [];
-  for (let context = 0; context < CONTEXTS; context++) {
-    const row = histogram.subarray(context * symbols, (context + 1) * symbols);
-    let total = 0;
-    let weighted = 0;
-    for (let s = 0; s < symbols; s++) {
-      total += row[s]!;
-      weighted += row[s]! * s;
-    }
-    if (total === 0) continue;
-    const counts = Float64Array.from(row);
-    found.push({ key: weighted / total, c: { contexts: [context], counts, total, bits: costBits(counts, total) } });
-  }
-  const clusters = found.sort((a, b) => a.key - b.key).map((f) => f.c);
-  const merges = clusters.slice(1).map((c, i) => joined(clusters[i]!, c));
-  const gain = (i: number): number => merges[i]!.bits - clusters[i]!.bits - clusters[i + 1]!.bits;
-  const gains = merges.map((_, i) => gain(i));
-  while (merges.length > 0) {
+  const rows = usedRows(histogram, symbols);
+  const used = 1 + rows.reduce((most, r) => Math.max(most, r.last), 0);
+  const clusters = rows.map(({ context, total }): Cluster => {
+    const counts = Float64Array.from(histogram.subarray(context * symbols, context * symbols + used));
+    return { contexts: [context], counts, total, bits: costBits(counts, total) };
+  });
+  const joins = clusters.slice(1).map((c, i) => joinedBits(clusters[i]!, c));
+  const gain = (i: number): number => joins[i]! - clusters[i]!.bits - clusters[i + 1]!.bits;
+  const gains = joins.map((_, i) => gain(i));
+  while (joins.length > 0) {
     let best = 0;
     for (let i = 1; i < gains.length; i++) if (gains[i]! < gains[best]!) best = i;
     if (gains[best]! >= 0 && clusters.length <= MAX_TABLES) break;
-    clusters.splice(best, 2, merges[best]!);
-    merges.splice(best, 1);
+    clusters.splice(best, 2, joined(clusters[best]!, clusters[best + 1]!, joins[best]!));
+    joins.splice(best, 1);
     gains.splice(best, 1);
-    for (const i of [best - 1, best]) {
-      if (i < 0 || i >= merges.length) continue;
-      merges[i] = joined(clusters[i]!, clusters[i + 1]!);
+    for (let i = Math.max(0, best - 1); i <= best && i < joins.length; i++) {
+      joins[i] = joinedBits(clusters[i]!, clusters[i + 1]!);
       gains[i] = gain(i);
     }
   }
   return clusters;
+}
+
+/** Contexts that occur, by their mean token. */
+function usedRows(histogram: Uint32Array, symbols: number): { context: number; total: number; last: number }[] {
+  const rows: { context: number; total: number; last: number; key: number }[] = [];
+  for (let context = 0; context < CONTEXTS; context++) {
+    let total = 0;
+    let weighted = 0;
+    let last = 0;
+    for (let s = 0, at = context * symbols; s < symbols; s++, at++) {
+      const c = histogram[at]!;
+      if (c === 0) continue;
+      total += c;
+      weighted += c * s;
+      last = s;
+    }
+    if (total > 0) rows.push({ context, total, last, key: weighted / total });
+  }
+  return rows.sort((a, b) => a.key - b.key);
 }
 
 /** A context that never occurs takes its neighbour's table: that is the cheapest to store. */

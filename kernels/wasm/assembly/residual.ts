@@ -90,6 +90,16 @@ export function orWords(b: usize, n: i32): u32 {
   }
 }
 
+// The same, but the table of each context: `row` is the bucket's row of the map
+@inline function tables16(a: usize, out: usize, eshift: i32, emask: v128, ebase: v128, row: v128): void {
+  const fifteen = i16x8.splat(15);
+  for (let i: usize = 0; i < 64; i += 16) {
+    const e0 = i16x8.min_u(i16x8.sub_sat_u(v128.and(i16x8.shr_u(v128.load(a + (i << 1)), eshift), emask), ebase), fifteen);
+    const e1 = i16x8.min_u(i16x8.sub_sat_u(v128.and(i16x8.shr_u(v128.load(a + (i << 1), 16), eshift), emask), ebase), fifteen);
+    v128.store(out + i, i8x16.swizzle(row, i8x16.narrow_i16x8_u(e0, e1)));
+  }
+}
+
 @inline function contextsAny(a: usize, ctx: usize, count: i32, width: i32, eshift: i32, emask: u32, ebase: u32, bucket: u32): void {
   const wb = width >> 3;
   for (let i = 0; i < count; i++) {
@@ -213,12 +223,13 @@ export function denseTokens(
   const vmask = i16x8.splat(<i16>emask);
   const vbase = i16x8.splat(<i16>ebase);
   const vadd = i16x8.splat(<i16>eadd);
+  const limit = i16x8.splat(31);
   let i = 0;
   if (width == 16 && sign == 2) {
     for (; i + BLOCK <= n; i += BLOCK) {
       contexts16(a + (i << 1), ctx + i, eshift, vmask, vbase, i8x16.splat(<i8>bucketOf(level, levelBase)));
       let acc = f32x4.splat(0);
-      let big = i16x8.splat(0);
+      let big: u64 = 0;
       for (let j = 0; j < BLOCK; j += 16) {
         const p = (i + j) << 1;
         const a0 = v128.load(a + p);
@@ -229,13 +240,14 @@ export function denseTokens(
         acc = magnitudes16(acc, d1, a1, eshift, vmask, vadd);
         const z0 = v128.xor(i16x8.shl(d0, 1), i16x8.shr_s(d0, 15));
         const z1 = v128.xor(i16x8.shl(d1, 1), i16x8.shr_s(d1, 15));
-        big = v128.or(big, v128.or(z0, z1));
+        big |= (<u64>i8x16.bitmask(i8x16.narrow_i16x8_s(i16x8.gt_u(z0, limit), i16x8.gt_u(z1, limit)))) << j;
         v128.store(z + (j << 1), z0);
         v128.store(z + (j << 1) + 16, z1);
         v128.store(tok + i + j, i8x16.narrow_i16x8_u(z0, z1));
       }
-      if (v128.any_true(i16x8.shr_u(big, 5))) {
-        for (let j = 0; j < BLOCK; j++) store<u8>(tok + i + j, <u8>putToken(load<u16>(z + (j << 1))));
+      for (; big != 0; big &= big - 1) {
+        const j = <i32>ctz<u64>(big);
+        store<u8>(tok + i + j, <u8>putToken(load<u16>(z + (j << 1))));
       }
       for (let j = 0; j < BLOCK; j += 2) {
         count(hist, load<u8>(ctx + i + j), load<u8>(tok + i + j), shift);
@@ -346,15 +358,15 @@ export function sparseTokens(
 
 // ---- rANS: 32-bit states in [2^16, 2^32), 16-bit words, 12-bit frequencies, 4 lanes (lane = index & 3) ----
 
-// Encoder entry of 16 bytes: f64 1/f, u32 (f << 20) - 1, u16 start, u16 4096 - f.
+// Encoder entry of 16 bytes: u64 floor(2^44 / f) + 1, u32 (f << 20) - 1, u16 start, u16 4096 - f.
 @inline function push(x: u32, entry: usize): u32 {
   if (x > load<u32>(entry, 8)) {
     wordPtr -= 2;
     store<u16>(wordPtr, <u16>x);
     x >>= 16;
   }
-  // (x + 0.5) / f is at least 1 / (2 f) away from an integer, far more than the rounding of the product
-  const q = <u32>((<f64>x + 0.5) * load<f64>(entry));
+  // x < f 2^20, so x m < 2^64 and x (m - 2^44 / f) < 2^44 / f: the quotient is exact
+  const q = <u32>((<u64>x * load<u64>(entry)) >> 44);
   return x + q * load<u16>(entry, 14) + load<u16>(entry, 12);
 }
 
@@ -366,8 +378,18 @@ export function words(): usize {
   return wordPtr;
 }
 
+// Contexts -> tables, in place. 16 neighbours share a bucket (a block, or a run of the sparse mode), so a row of the map is one shuffle.
+function toTables(ctx: usize, n: i32, map: usize): void {
+  const low = i8x16.splat(15);
+  for (let i = 0; i < n; i += 16) {
+    const c = v128.load(ctx + i);
+    v128.store(ctx + i, i8x16.swizzle(v128.load(map + (load<u8>(ctx + i) & 0xf0)), v128.and(c, low)));
+  }
+}
+
 // Codes n symbols from the last to the first; words grow downwards. `map`: context -> table, `stride`: bytes of one encoder table.
 export function ransEncode(tok: usize, ctx: usize, n: i32, map: usize, tables: usize, stride: i32, states: usize): void {
+  toTables(ctx, n, map);
   let x0 = load<u32>(states);
   let x1 = load<u32>(states, 4);
   let x2 = load<u32>(states, 8);
@@ -376,7 +398,7 @@ export function ransEncode(tok: usize, ctx: usize, n: i32, map: usize, tables: u
   const whole = n & ~3;
   while (i > whole) {
     i--;
-    const entry = tables + load<u8>(map + load<u8>(ctx + i)) * stride + (<usize>load<u8>(tok + i) << 4);
+    const entry = tables + load<u8>(ctx + i) * stride + (<usize>load<u8>(tok + i) << 4);
     if ((i & 3) == 0) x0 = push(x0, entry);
     else if ((i & 3) == 1) x1 = push(x1, entry);
     else x2 = push(x2, entry);
@@ -385,10 +407,10 @@ export function ransEncode(tok: usize, ctx: usize, n: i32, map: usize, tables: u
     i -= 4;
     const c = ctx + i;
     const t = tok + i;
-    x3 = push(x3, tables + load<u8>(map + load<u8>(c, 3)) * stride + (<usize>load<u8>(t, 3) << 4));
-    x2 = push(x2, tables + load<u8>(map + load<u8>(c, 2)) * stride + (<usize>load<u8>(t, 2) << 4));
-    x1 = push(x1, tables + load<u8>(map + load<u8>(c, 1)) * stride + (<usize>load<u8>(t, 1) << 4));
-    x0 = push(x0, tables + load<u8>(map + load<u8>(c)) * stride + (<usize>load<u8>(t) << 4));
+    x3 = push(x3, tables + load<u8>(c, 3) * stride + (<usize>load<u8>(t, 3) << 4));
+    x2 = push(x2, tables + load<u8>(c, 2) * stride + (<usize>load<u8>(t, 2) << 4));
+    x1 = push(x1, tables + load<u8>(c, 1) * stride + (<usize>load<u8>(t, 1) << 4));
+    x0 = push(x0, tables + load<u8>(c) * stride + (<usize>load<u8>(t) << 4));
   }
   store<u32>(states, x0);
   store<u32>(states, x1, 4);
@@ -396,44 +418,48 @@ export function ransEncode(tok: usize, ctx: usize, n: i32, map: usize, tables: u
   store<u32>(states, x3, 12);
 }
 
-// Decoder slot: token << 24 | (slot - start) << 12 | (f - 1).
+// Decoder slot: (f - 1) << 20 | (slot - start) << 8 | token.
 @inline function pull(x: u32, slot: u32): u32 {
-  const next = ((slot & 4095) + 1) * (x >> 12) + ((slot >> 12) & 4095);
+  const next = ((slot >> 20) + 1) * (x >> 12) + ((slot >> 8) & 4095);
   if (next >= L) return next;
   const w = load<u16>(wordPtr);
   wordPtr += 2;
   return (next << 16) | w;
 }
 
-@inline function slotOf(x: u32, c: u32, map: usize, tables: usize): u32 {
-  return load<u32>(tables + (<usize>load<u8>(map + c) << 14) + ((x & 4095) << 2));
+@inline function slotOf(x: u32, table: u32, tables: usize): u32 {
+  return load<u32>(tables + (<usize>table << 14) + ((x & 4095) << 2));
 }
 
-@inline function decodeSymbols(tok: usize, ctx: usize, n: i32, map: usize, tables: usize, states: usize): void {
+// `ctx` holds tables by now.
+@inline function decodeSymbols(tok: usize, ctx: usize, n: i32, tables: usize, states: usize): void {
   let x0 = load<u32>(states);
   let x1 = load<u32>(states, 4);
   let x2 = load<u32>(states, 8);
   let x3 = load<u32>(states, 12);
   let i = 0;
   for (; i + 4 <= n; i += 4) {
-    const s0 = slotOf(x0, load<u8>(ctx + i), map, tables);
-    const s1 = slotOf(x1, load<u8>(ctx + i, 1), map, tables);
-    const s2 = slotOf(x2, load<u8>(ctx + i, 2), map, tables);
-    const s3 = slotOf(x3, load<u8>(ctx + i, 3), map, tables);
+    const s0 = slotOf(x0, load<u8>(ctx + i), tables);
+    const s1 = slotOf(x1, load<u8>(ctx + i, 1), tables);
+    const s2 = slotOf(x2, load<u8>(ctx + i, 2), tables);
+    const s3 = slotOf(x3, load<u8>(ctx + i, 3), tables);
     x0 = pull(x0, s0);
     x1 = pull(x1, s1);
     x2 = pull(x2, s2);
     x3 = pull(x3, s3);
-    store<u32>(tok + i, (s0 >> 24) | ((s1 >> 24) << 8) | ((s2 >> 24) << 16) | (s3 & 0xff000000));
+    store<u8>(tok + i, <u8>s0);
+    store<u8>(tok + i, <u8>s1, 1);
+    store<u8>(tok + i, <u8>s2, 2);
+    store<u8>(tok + i, <u8>s3, 3);
   }
   for (; i < n; i++) {
     const x = (i & 3) == 0 ? x0 : (i & 3) == 1 ? x1 : x2;
-    const s = slotOf(x, load<u8>(ctx + i), map, tables);
+    const s = slotOf(x, load<u8>(ctx + i), tables);
     const y = pull(x, s);
     if ((i & 3) == 0) x0 = y;
     else if ((i & 3) == 1) x1 = y;
     else x2 = y;
-    store<u8>(tok + i, <u8>(s >> 24));
+    store<u8>(tok + i, <u8>s);
   }
   store<u32>(states, x0);
   store<u32>(states, x1, 4);
@@ -442,7 +468,8 @@ export function ransEncode(tok: usize, ctx: usize, n: i32, map: usize, tables: u
 }
 
 export function ransDecode(tok: usize, ctx: usize, n: i32, map: usize, tables: usize, states: usize): void {
-  decodeSymbols(tok, ctx, n, map, tables, states);
+  toTables(ctx, n, map);
+  decodeSymbols(tok, ctx, n, tables, states);
 }
 
 export function bits(): usize {
@@ -467,19 +494,27 @@ export function denseDecode(
     for (; i + BLOCK <= n; i += BLOCK) {
       const ap = a + (i << 1);
       const bp = b + (i << 1);
-      contexts16(ap, ctx, eshift, vmask, vbase, i8x16.splat(<i8>bucketOf(level, levelBase)));
-      decodeSymbols(tok, ctx, BLOCK, map, tables, states);
-      let escape = i8x16.splat(0);
-      for (let j = 0; j < BLOCK; j += 16) escape = v128.or(escape, i8x16.gt_u(v128.load(tok + j), limit));
+      tables16(ap, ctx, eshift, vmask, vbase, v128.load(map + bucketOf(level, levelBase)));
+      decodeSymbols(tok, ctx, BLOCK, tables, states);
+      let big: u64 = 0;
+      for (let j = 0; j < BLOCK; j += 16) big |= (<u64>i8x16.bitmask(i8x16.gt_u(v128.load(tok + j), limit))) << j;
       let acc = f32x4.splat(0);
-      if (!v128.any_true(escape)) {
+      if (big == 0) {
         for (let j = 0; j < BLOCK; j += 16) {
           const t = v128.load(tok + j);
           acc = restore16(acc, i16x8.extend_low_i8x16_u(t), ap + (j << 1), bp + (j << 1), eshift, vmask, vadd);
           acc = restore16(acc, i16x8.extend_high_i8x16_u(t), ap + (j << 1) + 16, bp + (j << 1) + 16, eshift, vmask, vadd);
         }
       } else {
-        for (let j = 0; j < BLOCK; j++) store<u16>(bp + (j << 1), <u16>getToken(load<u8>(tok + j)));
+        for (let j = 0; j < BLOCK; j += 16) {
+          const t = v128.load(tok + j);
+          v128.store(bp + (j << 1), i16x8.extend_low_i8x16_u(t));
+          v128.store(bp + (j << 1), i16x8.extend_high_i8x16_u(t), 16);
+        }
+        for (; big != 0; big &= big - 1) {
+          const j = <i32>ctz<u64>(big);
+          store<u16>(bp + (j << 1), <u16>getToken(load<u8>(tok + j)));
+        }
         for (let j = 0; j < BLOCK; j += 8) acc = restore16(acc, v128.load(bp + (j << 1)), ap + (j << 1), bp + (j << 1), eshift, vmask, vadd);
       }
       level = (level + sum4(acc)) * 0.5;
@@ -490,7 +525,8 @@ export function denseDecode(
   while (i < n) {
     const m = n - i < BLOCK ? n - i : BLOCK;
     contextsAny(a + i * wb, ctx, m, width, eshift, emask, ebase, bucketOf(level, levelBase));
-    decodeSymbols(tok, ctx, m, map, tables, states);
+    toTables(ctx, m, map);
+    decodeSymbols(tok, ctx, m, tables, states);
     let sum: f32 = 0;
     for (let j = 0; j < m; j++) {
       const z = getToken(load<u8>(tok + j));
@@ -525,7 +561,8 @@ export function planeDecode(
   for (let i = 0; i < n; ) {
     const m = n - i < BLOCK ? n - i : BLOCK;
     memory.fill(ctx, <u8>planeBucket(level, levelBase), m);
-    decodeSymbols(tok, ctx, m, map, tables, states);
+    toTables(ctx, m, map);
+    decodeSymbols(tok, ctx, m, tables, states);
     let sum: u32 = 0;
     for (let j = 0; j < m; j++) {
       const t: u32 = load<u8>(tok + j);
@@ -579,7 +616,7 @@ export function buildSlots(freqs: usize, symbols: i32, out: usize): void {
   for (let s = 0; s < symbols; s++) {
     const f: u32 = load<u16>(freqs + (s << 1));
     for (let i: u32 = 0; i < f; i++) {
-      store<u32>(p, (<u32>s << 24) | (i << 12) | (f - 1));
+      store<u32>(p, ((f - 1) << 20) | (i << 8) | <u32>s);
       p += 4;
     }
   }
