@@ -22,7 +22,8 @@ const SPARSE_SHARE = 0.02;
 
 /** Bytes of the segment head before the tables: mode, zeros, ebase, tables' length, level base, first level. */
 const HEAD_BYTES = 10;
-const STATE_BYTES = 16;
+const LANES = 8;
+const STATE_BYTES = 4 * LANES;
 
 export function segmentCount(elements: number): number {
   return Math.ceil(elements / SEGMENT_ELEMENTS);
@@ -299,7 +300,7 @@ export class ResidualCodec {
 
   #encodeWords(symbolsAt: number, symbols: number, sparse: boolean, shift: number): Uint8Array {
     const w = this.#wasm;
-    for (let lane = 0; lane < 4; lane++) this.#view.setUint32(layout.states + lane * 4, 1 << 16, true);
+    for (let lane = 0; lane < LANES; lane++) this.#view.setUint32(layout.states + lane * 4, 1 << 16, true);
     w.wordsBegin(WORDS_END);
     const run = (from: number, n: number): void =>
       w.ransEncode(layout.tokens + from, layout.contexts + from, n, layout.map, layout.tables, 16 << shift, layout.states);

@@ -356,7 +356,7 @@ export function sparseTokens(
   }
 }
 
-// ---- rANS: 32-bit states in [2^16, 2^32), 16-bit words, 12-bit frequencies, 4 lanes (lane = index & 3) ----
+// ---- rANS: 32-bit states in [2^16, 2^32), 16-bit words, 12-bit frequencies, 8 lanes (lane = index & 7) ----
 
 // Encoder entry of 16 bytes: u64 floor(2^44 / f) + 1, u32 (f << 20) - 1, u16 start, u16 4096 - f.
 @inline function push(x: u32, entry: usize): u32 {
@@ -390,32 +390,48 @@ function toTables(ctx: usize, n: i32, map: usize): void {
 // Codes n symbols from the last to the first; words grow downwards. `map`: context -> table, `stride`: bytes of one encoder table.
 export function ransEncode(tok: usize, ctx: usize, n: i32, map: usize, tables: usize, stride: i32, states: usize): void {
   toTables(ctx, n, map);
-  let x0 = load<u32>(states);
+  let x0 = load<u32>(states, 0);
   let x1 = load<u32>(states, 4);
   let x2 = load<u32>(states, 8);
   let x3 = load<u32>(states, 12);
+  let x4 = load<u32>(states, 16);
+  let x5 = load<u32>(states, 20);
+  let x6 = load<u32>(states, 24);
+  let x7 = load<u32>(states, 28);
   let i = n;
-  const whole = n & ~3;
+  const whole = n & ~7;
   while (i > whole) {
     i--;
     const entry = tables + load<u8>(ctx + i) * stride + (<usize>load<u8>(tok + i) << 4);
-    if ((i & 3) == 0) x0 = push(x0, entry);
-    else if ((i & 3) == 1) x1 = push(x1, entry);
-    else x2 = push(x2, entry);
+    if ((i & 7) == 0) x0 = push(x0, entry);
+    else if ((i & 7) == 1) x1 = push(x1, entry);
+    else if ((i & 7) == 2) x2 = push(x2, entry);
+    else if ((i & 7) == 3) x3 = push(x3, entry);
+    else if ((i & 7) == 4) x4 = push(x4, entry);
+    else if ((i & 7) == 5) x5 = push(x5, entry);
+    else x6 = push(x6, entry);
   }
   while (i > 0) {
-    i -= 4;
+    i -= 8;
     const c = ctx + i;
     const t = tok + i;
+    x7 = push(x7, tables + load<u8>(c, 7) * stride + (<usize>load<u8>(t, 7) << 4));
+    x6 = push(x6, tables + load<u8>(c, 6) * stride + (<usize>load<u8>(t, 6) << 4));
+    x5 = push(x5, tables + load<u8>(c, 5) * stride + (<usize>load<u8>(t, 5) << 4));
+    x4 = push(x4, tables + load<u8>(c, 4) * stride + (<usize>load<u8>(t, 4) << 4));
     x3 = push(x3, tables + load<u8>(c, 3) * stride + (<usize>load<u8>(t, 3) << 4));
     x2 = push(x2, tables + load<u8>(c, 2) * stride + (<usize>load<u8>(t, 2) << 4));
     x1 = push(x1, tables + load<u8>(c, 1) * stride + (<usize>load<u8>(t, 1) << 4));
-    x0 = push(x0, tables + load<u8>(c) * stride + (<usize>load<u8>(t) << 4));
+    x0 = push(x0, tables + load<u8>(c, 0) * stride + (<usize>load<u8>(t, 0) << 4));
   }
-  store<u32>(states, x0);
+  store<u32>(states, x0, 0);
   store<u32>(states, x1, 4);
   store<u32>(states, x2, 8);
   store<u32>(states, x3, 12);
+  store<u32>(states, x4, 16);
+  store<u32>(states, x5, 20);
+  store<u32>(states, x6, 24);
+  store<u32>(states, x7, 28);
 }
 
 // Decoder slot: (f - 1) << 20 | (slot - start) << 8 | token.
@@ -433,38 +449,56 @@ export function ransEncode(tok: usize, ctx: usize, n: i32, map: usize, tables: u
 
 // `ctx` holds tables by now.
 @inline function decodeSymbols(tok: usize, ctx: usize, n: i32, tables: usize, states: usize): void {
-  let x0 = load<u32>(states);
+  let x0 = load<u32>(states, 0);
   let x1 = load<u32>(states, 4);
   let x2 = load<u32>(states, 8);
   let x3 = load<u32>(states, 12);
+  let x4 = load<u32>(states, 16);
+  let x5 = load<u32>(states, 20);
+  let x6 = load<u32>(states, 24);
+  let x7 = load<u32>(states, 28);
   let i = 0;
-  for (; i + 4 <= n; i += 4) {
-    const s0 = slotOf(x0, load<u8>(ctx + i), tables);
+  for (; i + 8 <= n; i += 8) {
+    const s0 = slotOf(x0, load<u8>(ctx + i, 0), tables);
     const s1 = slotOf(x1, load<u8>(ctx + i, 1), tables);
     const s2 = slotOf(x2, load<u8>(ctx + i, 2), tables);
     const s3 = slotOf(x3, load<u8>(ctx + i, 3), tables);
+    const s4 = slotOf(x4, load<u8>(ctx + i, 4), tables);
+    const s5 = slotOf(x5, load<u8>(ctx + i, 5), tables);
+    const s6 = slotOf(x6, load<u8>(ctx + i, 6), tables);
+    const s7 = slotOf(x7, load<u8>(ctx + i, 7), tables);
     x0 = pull(x0, s0);
+    store<u8>(tok + i, <u8>s0, 0);
     x1 = pull(x1, s1);
-    x2 = pull(x2, s2);
-    x3 = pull(x3, s3);
-    store<u8>(tok + i, <u8>s0);
     store<u8>(tok + i, <u8>s1, 1);
+    x2 = pull(x2, s2);
     store<u8>(tok + i, <u8>s2, 2);
+    x3 = pull(x3, s3);
     store<u8>(tok + i, <u8>s3, 3);
+    x4 = pull(x4, s4);
+    store<u8>(tok + i, <u8>s4, 4);
+    x5 = pull(x5, s5);
+    store<u8>(tok + i, <u8>s5, 5);
+    x6 = pull(x6, s6);
+    store<u8>(tok + i, <u8>s6, 6);
+    x7 = pull(x7, s7);
+    store<u8>(tok + i, <u8>s7, 7);
   }
-  for (; i < n; i++) {
-    const x = (i & 3) == 0 ? x0 : (i & 3) == 1 ? x1 : x2;
-    const s = slotOf(x, load<u8>(ctx + i), tables);
-    const y = pull(x, s);
-    if ((i & 3) == 0) x0 = y;
-    else if ((i & 3) == 1) x1 = y;
-    else x2 = y;
-    store<u8>(tok + i, <u8>s);
-  }
-  store<u32>(states, x0);
+  store<u32>(states, x0, 0);
   store<u32>(states, x1, 4);
   store<u32>(states, x2, 8);
   store<u32>(states, x3, 12);
+  store<u32>(states, x4, 16);
+  store<u32>(states, x5, 20);
+  store<u32>(states, x6, 24);
+  store<u32>(states, x7, 28);
+  for (; i < n; i++) {
+    const p = states + ((i & 7) << 2);
+    const x = load<u32>(p);
+    const s = slotOf(x, load<u8>(ctx + i), tables);
+    store<u32>(p, pull(x, s));
+    store<u8>(tok + i, <u8>s);
+  }
 }
 
 export function ransDecode(tok: usize, ctx: usize, n: i32, map: usize, tables: usize, states: usize): void {
