@@ -11,6 +11,8 @@ export const ERRORS = {
   USAGE: [64, '{message}'],
   BAD_PARAMS: [64, 'bad parameters for method "{method}": {message}'],
   UNKNOWN_METHOD: [64, 'unknown {kind} method "{method}"{hint}; `pith methods list` shows them all'],
+  TARGET_TOO_SMALL: [64, 'a target of {expected} bytes cannot be met: {message}; the least is {got} bytes'],
+  NO_BUDGET: [64, 'method "{method}" cannot be given a size: its bytes follow from the data'],
   BAD_CONFIG: [64, '{file}: {message}'],
   // 65: safetensors structure, one code per kind of fault
   HEADER_TOO_SMALL: [65, '{file}: header too small: expected at least 8 bytes, got {got}'],
@@ -47,6 +49,8 @@ export const ERRORS = {
   HASH_MISMATCH: [65, '{file}: tensor "{tensor}": expected sha256 {expected}, got {got}'],
   SHAPE_MISMATCH: [65, '{file}: tensor "{tensor}": expected {expected}, got {got}'],
   TENSOR_MISSING: [65, '{file}: tensor "{tensor}" is missing'],
+  FACTORS_MALFORMED: [65, 'damaged factors: part "{part}" expected {expected}, got {got}'],
+  NOT_FINITE: [65, 'a matrix holds values that are not finite: {message}'],
   RESIDUAL_MALFORMED: [65, 'damaged residual stream: {message}'],
   JOURNAL_FOREIGN: [73, '{file}: a partial result of another plan is here; remove it or pass --no-resume'],
   // 66

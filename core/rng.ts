@@ -106,6 +106,13 @@ export class Rng {
     return radius * Math.cos(angle);
   }
 
+  /** `n` values uniform in [-1, 1) as f32, one draw of 32 bits each: enough for a random sketch, a tenth of the time of normals. */
+  symmetric(n: number): Float32Array {
+    const out = new Float32Array(n);
+    for (let i = 0; i < n; i++) out[i] = (this.uint32() >>> 8) / 8388608 - 1;
+    return out;
+  }
+
   /** `n` standard normals as f32. */
   normals(n: number): Float32Array {
     const out = new Float32Array(n);

@@ -11,6 +11,7 @@ type Loader<K extends Kind> = () => Promise<{ default: Method<K, Impls[K]> }>;
 const METHODS: { readonly [K in Kind]: Readonly<Record<string, Loader<K>>> } = {
   delta: {
     lossless: () => import('./delta/lossless.js'),
+    ere: () => import('./delta/ere.js'),
   },
 };
 

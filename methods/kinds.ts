@@ -1,6 +1,7 @@
 /** The interface of each kind of method. Sources and sinks are byte ranges, so that no method needs a whole tensor in memory. */
 import type { TensorInfo } from '../core/tensor.js';
 import type { DType } from '../core/dtype.js';
+import type { RateCurve } from '../kernels/lowrank/water-fill.js';
 import type { Ctx } from './define.js';
 
 /** One stored tensor, read by byte range. Reading it once from front to back is cheapest: the caller hashes it on the way. */
@@ -31,6 +32,8 @@ export interface PartSource {
 export interface EncodeInfo {
   /** True when tuned equals base: no part was written, restore copies the base. */
   readonly identical: boolean;
+  /** Nothing was written: the tensor is better stored losslessly (a rank that does not pay, values that are not finite). */
+  readonly declined?: true;
   /** ||What - W1||_F / ||W1 - W0||_F; absent for a lossless codec. */
   readonly error?: number;
   /** Per-tensor facts for the report and the file's metadata (rank, changed share, ...). */
@@ -46,9 +49,18 @@ export interface TensorPlan extends TensorInfo {
 /** Settings that the pipeline, not the user, gives for one tensor: a rank from an allocation, say. */
 export type Assigned = Readonly<Record<string, number>>;
 
+/** A codec whose size follows a budget: what each point of a tensor's own scale costs, and what settings reach it. */
+export interface BudgetedCodec {
+  /** `share`: the part of the raw bytes that the model may take on average; a curve may end well above it. */
+  rates(c: Ctx, base: TensorSource, tuned: TensorSource, share: number): Promise<RateCurve>;
+  assign(point: number): Assigned;
+}
+
 export interface DeltaCodec {
   readonly lossless: boolean;
   readonly version: number;
+  /** Present when the codec can share a byte budget with the other tensors. */
+  readonly budget?: BudgetedCodec;
   /** Whether this codec codes such a tensor; what it declines is coded losslessly. */
   accepts(plan: TensorPlan): boolean;
   /** Upper bound of the host memory one tensor needs, in bytes. */

@@ -16,11 +16,21 @@ export interface PlannedTensor extends TensorPlan {
   readonly pairing: Pairing;
   /** The base has a tensor of this name, fitting or not. */
   readonly inBase: boolean;
-  /** The chosen method takes it; otherwise it is coded losslessly. */
-  readonly byMethod: boolean;
+  /** Which of the plan's methods codes it; 0 is lossless. */
+  readonly method: number;
+}
+
+/** What codes a tensor: its place in the delta's list of methods. */
+export interface PlannedMethod {
+  readonly name: string;
+  readonly params: Readonly<Record<string, unknown>>;
+  readonly codec: DeltaCodec;
+  readonly selects: (tensor: TensorPlan) => boolean;
 }
 
 export interface DeltaPlan {
+  /** methods[0] is lossless: what no other one takes. */
+  readonly methods: readonly PlannedMethod[];
   readonly tensors: readonly PlannedTensor[];
   /** Base tensors that the tuned checkpoint lacks. */
   readonly removed: readonly string[];
@@ -37,13 +47,14 @@ export function pair(base: TensorInfo | undefined, tuned: TensorInfo): Pairing {
   return rowsDiffer && commonRows > 0 && wholeBytes ? { kind: 'pair', commonRows } : { kind: 'standalone' };
 }
 
-export function planDelta(base: CheckpointReader | undefined, tuned: CheckpointReader, codec: DeltaCodec, selects: (name: string) => boolean): DeltaPlan {
+/** The first method that selects and accepts a tensor codes it. */
+export function planDelta(base: CheckpointReader | undefined, tuned: CheckpointReader, methods: readonly PlannedMethod[]): DeltaPlan {
   const tensors: PlannedTensor[] = [];
   for (const info of tuned.infos.values()) {
     const pairing = pair(base?.infos.get(info.name), info);
     const plan: TensorPlan = { ...info, role: roleOf(info), hasBase: pairing.kind === 'pair' };
-    const byMethod = codec.lossless || (plan.hasBase && selects(info.name) && codec.accepts(plan));
-    tensors.push({ ...plan, bytes: byteLength(info.dtype, info.shape), pairing, inBase: base?.infos.has(info.name) ?? false, byMethod });
+    const chosen = methods.findIndex((m) => !m.codec.lossless && plan.hasBase && m.selects(plan) && m.codec.accepts(plan));
+    tensors.push({ ...plan, bytes: byteLength(info.dtype, info.shape), pairing, inBase: base?.infos.has(info.name) ?? false, method: Math.max(0, chosen) });
   }
   const removed = base === undefined ? [] : [...base.infos.keys()].filter((name) => !tuned.infos.has(name));
   if (base !== undefined && tensors.length > 0 && tensors.every((t) => !t.hasBase)) {
@@ -54,5 +65,5 @@ export function planDelta(base: CheckpointReader | undefined, tuned: CheckpointR
       got: 'no tensor with the name, dtype and row shape of a base tensor; use --base none to compress it alone',
     });
   }
-  return { tensors, removed, rawBytes: tensors.reduce((sum, t) => sum + t.bytes, 0) };
+  return { methods, tensors, removed, rawBytes: tensors.reduce((sum, t) => sum + t.bytes, 0) };
 }

@@ -20,3 +20,9 @@ export function runSettings(o: RunOptions, device: Device): RunSettings {
     memoryBytes: Math.floor(o.maxMemoryBytes / o.threads),
   };
 }
+
+/** Only for runs that compute: a lossless one needs no device. */
+export async function resolveRunDevice(wanted: Device | 'auto'): Promise<Device> {
+  const { resolveDevice } = await import('../workers/device.js');
+  return resolveDevice(wanted);
+}

@@ -1,6 +1,6 @@
 /** Receives what a lossy codec restores: hashes it and measures it against base and tuned. */
-import { decodeF32 } from '../core/float.js';
-import { DTYPES } from '../core/dtype.js';
+import { isFloat } from '../core/float.js';
+import { PanelKernel } from '../kernels/lowrank/panel.js';
 import type { TensorSink, TensorSource } from '../methods/kinds.js';
 import { HashingSink } from './sources.js';
 
@@ -8,42 +8,34 @@ const PANEL_BYTES = 1 << 20;
 
 export class ErrorSink implements TensorSink {
   readonly #hash = new HashingSink();
+  readonly #buffers = { base: new Uint8Array(PANEL_BYTES), tuned: new Uint8Array(PANEL_BYTES) };
   #error = 0;
   #delta = 0;
 
-  constructor(
+  private constructor(
     private readonly base: TensorSource | undefined,
     private readonly tuned: TensorSource,
+    private readonly kernel: PanelKernel,
   ) {}
+
+  static async create(base: TensorSource | undefined, tuned: TensorSource): Promise<ErrorSink> {
+    return new ErrorSink(base, tuned, await PanelKernel.create());
+  }
 
   async write(position: number, bytes: Uint8Array): Promise<void> {
     await this.#hash.write(position, bytes);
-    if (this.base === undefined || DTYPES[this.tuned.dtype].float === undefined) return;
+    if (this.base === undefined || !isFloat(this.tuned.dtype)) return;
     const end = Math.min(position + bytes.length, this.base.byteLength);
-    const buffers = { base: new Uint8Array(PANEL_BYTES), tuned: new Uint8Array(PANEL_BYTES) };
     for (let at = position; at < end; at += PANEL_BYTES) {
       const n = Math.min(PANEL_BYTES, end - at);
-      await this.base.readInto(at, buffers.base.subarray(0, n));
-      await this.tuned.readInto(at, buffers.tuned.subarray(0, n));
-      this.#add(bytes.subarray(at - position, at - position + n), buffers.base.subarray(0, n), buffers.tuned.subarray(0, n));
+      const base = this.#buffers.base.subarray(0, n);
+      const tuned = this.#buffers.tuned.subarray(0, n);
+      await this.base.readInto(at, base);
+      await this.tuned.readInto(at, tuned);
+      const [error, delta] = this.kernel.squares(this.tuned.dtype, bytes.subarray(at - position, at - position + n), tuned, base);
+      this.#error += error;
+      this.#delta += delta;
     }
-  }
-
-  #add(what: Uint8Array, base: Uint8Array, tuned: Uint8Array): void {
-    const dtype = this.tuned.dtype;
-    const w = decodeF32(dtype, what);
-    const w0 = decodeF32(dtype, base);
-    const w1 = decodeF32(dtype, tuned);
-    let error = 0;
-    let delta = 0;
-    for (let i = 0; i < w1.length; i++) {
-      const e = w[i]! - w1[i]!;
-      const d = w1[i]! - w0[i]!;
-      error += e * e;
-      delta += d * d;
-    }
-    this.#error += error;
-    this.#delta += delta;
   }
 
   /** The base's own bytes from `offset` on: an unchanged piece. */
@@ -57,8 +49,8 @@ export class ErrorSink implements TensorSink {
   }
 
   /** error = ||What - W1||_F / ||W1 - W0||_F, and its two squares for sums over the model. */
-  result(): { sha256: string; error: number; errorSquared: number; deltaSquared: number } {
+  result(): { sha256: string; error: number; squares: [error: number, delta: number] } {
     const error = this.#delta > 0 ? Math.sqrt(this.#error / this.#delta) : 0;
-    return { sha256: this.#hash.digest(), error, errorSquared: this.#error, deltaSquared: this.#delta };
+    return { sha256: this.#hash.digest(), error, squares: [this.#error, this.#delta] };
   }
 }

@@ -37,7 +37,8 @@ export interface EncodeTask {
   readonly tuned: TensorRef;
   /** Only the first rows are common with the base; the others are coded standalone. */
   readonly commonRows?: number;
-  readonly assigned: Readonly<Record<string, number>>;
+  /** A point of the codec's own rate curve, when a budget was shared. */
+  readonly point?: number;
   readonly spool: string;
 }
 
@@ -55,6 +56,28 @@ export interface EncodeResult {
   readonly baseSha256?: string;
   readonly tunedSha256: string;
   readonly restoredSha256: string;
+  /** False when the method declined the tensor and it is stored losslessly. */
+  readonly byMethod: boolean;
+  /** ||What - W1||_F^2 and ||W1 - W0||_F^2 of a lossy result. */
+  readonly squares?: readonly [error: number, delta: number];
+}
+
+/** What a codec with a budget would take and leave at each of its points. */
+export interface RatesTask {
+  readonly type: 'rates';
+  readonly settings: RunSettings;
+  readonly method: MethodRef;
+  readonly base: TensorRef;
+  readonly tuned: TensorRef;
+  readonly commonRows?: number;
+  readonly share: number;
+}
+
+export interface RatesResult {
+  readonly bytes: readonly number[];
+  readonly errorSq: readonly number[];
+  /** ||W1 - W0||_F^2 */
+  readonly deltaSq: number;
 }
 
 /** Decodes one tensor; the bytes go to `position` in `file` (absent: hashed only). */
@@ -104,12 +127,13 @@ export interface DiffResult {
 
 export interface TaskResults {
   encode: EncodeResult;
+  rates: RatesResult;
   decode: DecodeResult;
   hash: HashResult;
   diff: DiffResult;
 }
 
-export type Task = EncodeTask | DecodeTask | HashTask | DiffTask;
+export type Task = EncodeTask | RatesTask | DecodeTask | HashTask | DiffTask;
 export type ResultOf<T extends Task> = TaskResults[T['type']];
 
 export interface Envelope {

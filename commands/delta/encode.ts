@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pipeline as pipe } from 'node:stream/promises';
 import { PithCommand } from '../../cli/base-command.js';
+import { deltaFlags, lossyOptions } from '../../cli/delta-flags.js';
 import { parseSettings, runFlags, selectFlags, writeFlags } from '../../cli/flags.js';
 import { selector } from '../../cli/select.js';
 import { formatBytes, formatMs, formatShare } from '../../cli/sizes.js';
@@ -16,6 +17,8 @@ export default class DeltaEncode extends PithCommand {
     'With the lossless method `pith delta restore` gives every file of the folder back byte for byte.';
   static override examples = [
     '<%= config.bin %> delta encode --base llama --tuned llama-math --out math.delta.safetensors',
+    '<%= config.bin %> delta encode --base llama --tuned llama-math --method ere --rank 16 --out math.delta.safetensors',
+    '<%= config.bin %> delta encode --base llama --tuned llama-math --method ere --target-ratio 40 --out math.delta.safetensors',
     '<%= config.bin %> delta encode --base none --tuned llama --out llama.small.safetensors',
     '<%= config.bin %> delta encode --base llama --tuned llama-math --out - | ssh host "cat > math.delta.safetensors"',
   ];
@@ -23,8 +26,7 @@ export default class DeltaEncode extends PithCommand {
     base: Flags.string({ required: true, description: 'base checkpoint, or none', helpValue: 'CKPT' }),
     tuned: Flags.string({ required: true, description: 'fine-tuned checkpoint', helpValue: 'CKPT' }),
     out: Flags.string({ required: true, char: 'o', description: 'file to write, or - for stdout', helpValue: 'FILE' }),
-    method: Flags.string({ default: 'lossless', description: 'delta codec; see `pith methods list`', helpValue: 'NAME' }),
-    set: Flags.string({ multiple: true, default: [], description: 'method parameter', helpValue: 'KEY=VALUE' }),
+    ...deltaFlags,
     ...selectFlags,
     ...writeFlags,
     ...runFlags,
@@ -43,7 +45,7 @@ export default class DeltaEncode extends PithCommand {
           tuned: flags.tuned,
           out,
           method: flags.method,
-          params: parseSettings(flags.set),
+          ...lossyOptions(flags, parseSettings(flags.set)),
           selects: selector(flags.include, flags.exclude),
           force: flags.force,
           dryRun: flags['dry-run'],
@@ -56,7 +58,7 @@ export default class DeltaEncode extends PithCommand {
         }),
       );
       if (toStdout && !flags['dry-run']) await pipe(createReadStream(out), process.stdout);
-      else this.result(report, () => describe(report, performance.now() - started));
+      else this.result(report, () => describe(report, performance.now() - started), report.device);
     } finally {
       if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
     }
@@ -70,6 +72,7 @@ function describe(r: EncodeReport, ms: number): string {
   const same = r.tensors.filter((t) => t.method === 'identical').length;
   const lines = [`${r.out}: ${formatBytes(r.bytes)}, ${formatShare(r.ratio)} of ${formatBytes(r.rawBytes)} in ${formatMs(ms)}`];
   lines.push(`${r.tensors.length} tensors (${same} identical to the base), ${r.sideFiles.length} side files`);
+  if (r.error !== undefined) lines.push(`|restored - tuned| / |tuned - base| = ${r.error.toPrecision(4)}`);
   if (r.baseHash !== undefined) lines.push(`base   ${r.baseHash}`);
   lines.push(`tuned  ${r.tunedHash ?? ''}`);
   return lines.join('\n');

@@ -44,8 +44,12 @@ export interface DeltaContent {
   readonly sideFiles: Blob | undefined;
 }
 
-/** Writes, syncs and renames; returns the file's size. Every part is hashed again while it is copied. */
-export function writeDelta(out: string, content: DeltaContent, options: { readonly force: boolean }): number {
+/** Size of the file that `writeDelta` would make. */
+export function deltaBytes(content: DeltaContent): number {
+  return planned('', content).fileBytes;
+}
+
+function planned(out: string, content: DeltaContent) {
   const infos: TensorInfo[] = [];
   const files = new Map<string, StoredPart>();
   for (const [tensor, parts] of content.parts) {
@@ -59,7 +63,12 @@ export function writeDelta(out: string, content: DeltaContent, options: { readon
   if (content.headers !== undefined) blobs.set(HEADERS_KEY, content.headers);
   if (content.sideFiles !== undefined) blobs.set(SIDE_FILES_KEY, content.sideFiles);
   for (const [name, b] of blobs) infos.push({ name, dtype: 'U8', shape: [b.bytes.length] });
-  const { header, offsets, fileBytes } = buildHeader(canonicalOrder(infos), manifestToMetadata(content.manifest), out, { padTo: HEADER_STEP_BYTES });
+  return { files, blobs, ...buildHeader(canonicalOrder(infos), manifestToMetadata(content.manifest), out, { padTo: HEADER_STEP_BYTES }) };
+}
+
+/** Writes, syncs and renames; returns the file's size. Every part is hashed again while it is copied. */
+export function writeDelta(out: string, content: DeltaContent, options: { readonly force: boolean }): number {
+  const { files, blobs, header, offsets, fileBytes } = planned(out, content);
   seal(header);
   const file = PlannedFile.create(out, fileBytes, options);
   try {

@@ -1,7 +1,7 @@
 /** Codes one tensor: hash base and tuned on the way, code, and for a lossy method decode again to learn what restore yields. */
 import { rowCount } from '../../core/shape.js';
 import type { Ctx } from '../../methods/define.js';
-import type { DeltaCodec, EncodeInfo, TensorSource } from '../../methods/kinds.js';
+import type { Assigned, DeltaCodec, EncodeInfo, TensorSource } from '../../methods/kinds.js';
 import { ErrorSink } from '../error-sink.js';
 import type { EncodeResult, EncodeTask } from '../messages.js';
 import { HashingSource, rowsOf, shifted } from '../sources.js';
@@ -15,25 +15,24 @@ export async function encode(state: WorkerState, task: EncodeTask, control: Task
   const codec = await state.codec(task.method);
   const lossless = await state.codec({ name: 'lossless', params: {} });
   const ctx = state.ctx(task.settings, tuned.name, control);
+  const assigned = task.point === undefined ? {} : (codec.budget?.assign(task.point) ?? {});
   const parts = new SpoolParts(task.spool);
   try {
     const pieces = split(base, tuned, task.commonRows, codec, lossless);
-    const infos: EncodeInfo[] = [];
-    for (const p of pieces) {
-      const info = await p.codec.encode(ctx, p.base, p.tuned, parts.prefixed(p.prefix), task.assigned);
-      if (info.identical) parts.drop(p.prefix);
-      infos.push(info);
-    }
+    const coded: Coded[] = [];
+    for (const p of pieces) coded.push(await encodePiece(ctx, p, parts, lossless, assigned));
     const spooled = parts.finish();
     const tunedSha256 = await tuned.digest(control.checkpointCancel);
     const baseSha256 = await base?.digest(control.checkpointCancel);
-    const lossy = pieces.some((p, i) => !p.codec.lossless && !infos[i]!.identical);
-    const restored: { sha256: string; error?: number } = lossy ? await decodeAgain(ctx, pieces, infos, parts, base, tuned) : { sha256: tunedSha256 };
+    const lossy = coded.some((p) => !p.codec.lossless && !p.info.identical);
+    const restored = lossy ? await decodeAgain(ctx, coded, parts, base, tuned) : undefined;
     return {
-      info: merge(infos, restored.error),
+      info: merge(coded, restored?.error),
       parts: spooled,
       tunedSha256,
-      restoredSha256: restored.sha256,
+      restoredSha256: restored?.sha256 ?? tunedSha256,
+      byMethod: coded[0]!.codec === codec,
+      ...(restored === undefined ? {} : { squares: restored.squares }),
       ...(baseSha256 === undefined ? {} : { baseSha256 }),
     };
   } finally {
@@ -49,6 +48,22 @@ interface Piece {
   readonly offset: number;
 }
 
+interface Coded extends Piece {
+  readonly info: EncodeInfo;
+}
+
+/** A method that declines a tensor leaves it to the lossless coder. */
+async function encodePiece(ctx: Ctx, piece: Piece, parts: SpoolParts, lossless: DeltaCodec, assigned: Assigned): Promise<Coded> {
+  const into = parts.prefixed(piece.prefix);
+  let coded: Coded = { ...piece, info: await piece.codec.encode(ctx, piece.base, piece.tuned, into, assigned) };
+  if (coded.info.declined === true) {
+    parts.drop(piece.prefix);
+    coded = { ...piece, codec: lossless, info: await lossless.encode(ctx, piece.base, piece.tuned, into, {}) };
+  }
+  if (coded.info.identical) parts.drop(piece.prefix);
+  return coded;
+}
+
 /** One piece, or two when the tuned tensor has more rows than the base: the common rows, then the others standalone. */
 function split(base: TensorSource | undefined, tuned: TensorSource, commonRows: number | undefined, codec: DeltaCodec, lossless: DeltaCodec): Piece[] {
   if (base === undefined || commonRows === undefined) return [{ codec, base, tuned, prefix: '', offset: 0 }];
@@ -61,24 +76,23 @@ function split(base: TensorSource | undefined, tuned: TensorSource, commonRows: 
 
 async function decodeAgain(
   ctx: Ctx,
-  pieces: readonly Piece[],
-  infos: readonly EncodeInfo[],
+  coded: readonly Coded[],
   parts: SpoolParts,
   base: TensorSource | undefined,
   tuned: TensorSource,
-): Promise<{ sha256: string; error: number }> {
-  const sink = new ErrorSink(base, tuned);
-  for (const [i, p] of pieces.entries()) {
-    if (infos[i]!.identical && p.base !== undefined) await sink.copy(p.base, p.offset);
+): Promise<{ sha256: string; error: number; squares: [number, number] }> {
+  const sink = await ErrorSink.create(base, tuned);
+  for (const p of coded) {
+    if (p.info.identical && p.base !== undefined) await sink.copy(p.base, p.offset);
     else await p.codec.decode(ctx, p.base, parts.source(p.prefix), p.tuned, shifted(sink, p.offset));
   }
   return sink.result();
 }
 
-function merge(infos: readonly EncodeInfo[], error: number | undefined): EncodeInfo {
+function merge(coded: readonly Coded[], error: number | undefined): EncodeInfo {
   return {
-    identical: infos.every((i) => i.identical),
-    facts: infos[0]!.facts,
+    identical: coded.every((p) => p.info.identical),
+    facts: coded[0]!.info.facts,
     ...(error === undefined ? {} : { error }),
   };
 }

@@ -1,0 +1,122 @@
+/** The few matrix primitives that the factorizations are built from, on the machine's BLAS or in plain wasm. Row-major throughout. */
+import { loadBlas, type Blas } from '../backend/blas.js';
+import { loadWasm } from '../wasm/load.js';
+
+export interface MatrixOps {
+  readonly name: string;
+  /** For LAPACK; absent in plain wasm. */
+  readonly blas: Blas | undefined;
+  /** op(A) op(B): (m, k) by (k, n) -> (m, n), f32. */
+  multiply(transA: boolean, transB: boolean, m: number, n: number, k: number, a: Float32Array, b: Float32Array): Float32Array;
+  /** The same in f64. */
+  multiply64(transA: boolean, transB: boolean, m: number, n: number, k: number, a: Float64Array, b: Float64Array): Float64Array;
+  /** A^T A (n, n), or A A^T (m, m) with `rows`, for A (m, n); f32, both triangles. */
+  gram(a: Float32Array, m: number, n: number, rows: boolean): Float32Array;
+}
+
+/** BLAS when the machine has one and `blas` is not false. */
+export async function matrixOps(options: { readonly blasThreads: number; readonly blas?: boolean }): Promise<MatrixOps> {
+  const blas = options.blas === false ? undefined : loadBlas();
+  if (blas === undefined) return plainOps();
+  blas.setThreads(options.blasThreads);
+  return blasOps(blas);
+}
+
+function blasOps(blas: Blas): MatrixOps {
+  return {
+    name: blas.name,
+    blas,
+    multiply(ta, tb, m, n, k, a, b) {
+      const c = new Float32Array(m * n);
+      blas.sgemm(ta, tb, m, n, k, 1, a, ta ? m : k, b, tb ? k : n, 0, c, n);
+      return c;
+    },
+    multiply64(ta, tb, m, n, k, a, b) {
+      const c = new Float64Array(m * n);
+      blas.dgemm(ta, tb, m, n, k, 1, a, ta ? m : k, b, tb ? k : n, 0, c, n);
+      return c;
+    },
+    gram(a, m, n, rows) {
+      const p = rows ? m : n;
+      const c = new Float32Array(p * p);
+      blas.ssyrk(true, !rows, p, rows ? n : m, 1, a, n, 0, c, p);
+      mirror(c, p);
+      return c;
+    },
+  };
+}
+
+/** Upper triangle -> lower, by tiles. */
+function mirror(c: Float32Array, p: number): void {
+  const tile = 32;
+  for (let i0 = 0; i0 < p; i0 += tile) {
+    for (let j0 = 0; j0 <= i0; j0 += tile) {
+      for (let i = i0; i < Math.min(p, i0 + tile); i++) for (let j = j0; j < Math.min(i, j0 + tile); j++) c[i * p + j] = c[j * p + i]!;
+    }
+  }
+}
+
+interface ProductExports {
+  packColumns(a: number, rank: number, n: number, out: number): void;
+  product(b: number, packed: number, rows: number, rank: number, n: number, out: number): void;
+}
+
+const FIRST_PAGE = 65536;
+/** Values of the left matrix per call: what is in flight stays near the cache. */
+const LEFT_VALUES = 1 << 16;
+
+/** Plain wasm SIMD for f32, TypeScript for the small f64 products. */
+async function plainOps(): Promise<MatrixOps> {
+  const { memory, exports } = await loadWasm<ProductExports>('lowrank', 2 * FIRST_PAGE);
+  const multiply: MatrixOps['multiply'] = (ta, tb, m, n, k, a, b) => {
+    const left = ta ? transposed(a, k, m) : a;
+    const right = tb ? transposed(b, n, k) : b;
+    const rows = Math.max(1, Math.min(m, Math.floor(LEFT_VALUES / Math.max(1, k))));
+    const packed = Math.ceil(n / 8) * 8 * k * 4;
+    const scratch = FIRST_PAGE + packed;
+    const need = scratch + Math.max(4 * right.length, 4 * rows * (k + n)) + 64;
+    if (memory.buffer.byteLength < need) memory.grow(Math.ceil((need - memory.buffer.byteLength) / FIRST_PAGE));
+    new Float32Array(memory.buffer, scratch, right.length).set(right);
+    exports.packColumns(scratch, k, n, FIRST_PAGE);
+    const c = new Float32Array(m * n);
+    for (let i = 0; i < m; i += rows) {
+      const count = Math.min(rows, m - i);
+      const out = scratch + 4 * count * k;
+      new Float32Array(memory.buffer, scratch, count * k).set(left.subarray(i * k, (i + count) * k));
+      exports.product(scratch, FIRST_PAGE, count, k, n, out);
+      c.set(new Float32Array(memory.buffer, out, count * n), i * n);
+    }
+    return c;
+  };
+  return {
+    name: 'wasm',
+    blas: undefined,
+    multiply,
+    multiply64: multiply64,
+    gram: (a, m, n, rows) => (rows ? multiply(false, true, m, m, n, a, a) : multiply(true, false, n, n, m, a, a)),
+  };
+}
+
+/** a: (rows, columns) -> (columns, rows) */
+export function transposed(a: Float32Array, rows: number, columns: number): Float32Array {
+  const out = new Float32Array(a.length);
+  const tile = 32;
+  for (let i0 = 0; i0 < rows; i0 += tile) {
+    for (let j0 = 0; j0 < columns; j0 += tile) {
+      for (let i = i0; i < Math.min(rows, i0 + tile); i++) for (let j = j0; j < Math.min(columns, j0 + tile); j++) out[j * rows + i] = a[i * columns + j]!;
+    }
+  }
+  return out;
+}
+
+function multiply64(ta: boolean, tb: boolean, m: number, n: number, k: number, a: Float64Array, b: Float64Array): Float64Array {
+  const c = new Float64Array(m * n);
+  for (let i = 0; i < m; i++) {
+    for (let l = 0; l < k; l++) {
+      const x = ta ? a[l * m + i]! : a[i * k + l]!;
+      if (x === 0) continue;
+      for (let j = 0; j < n; j++) c[i * n + j] = c[i * n + j]! + x * (tb ? b[j * k + l]! : b[l * n + j]!);
+    }
+  }
+  return c;
+}

@@ -1,0 +1,132 @@
+/**
+ * Deltas in row panels: W1 - W0 in f32, and back: W0 + B A rounded to the storage type. The product runs in wasm in a
+ * fixed order (k ascending, no fused multiply-add), so what a lossy delta restores is the same on every machine.
+ */
+import type { DType } from '../../core/dtype.js';
+import { decodeF32, encodeAs } from '../../core/float.js';
+import { loadWasm } from '../wasm/load.js';
+
+export type DenseDType = 'BF16' | 'F16' | 'F32';
+const DENSE: readonly string[] = ['BF16', 'F16', 'F32'];
+
+/** Types whose deltas are computed in f32 without loss of the stored value. */
+export function isDense(dtype: DType): dtype is DenseDType {
+  return DENSE.includes(dtype);
+}
+
+interface Exports {
+  packColumns(a: number, rank: number, n: number, out: number): void;
+  product(b: number, packed: number, rows: number, rank: number, n: number, out: number): void;
+  subtractBf16(tuned: number, base: number, out: number, n: number): void;
+  addBf16(base: number, delta: number, out: number, n: number): void;
+  squaresBf16(what: number, tuned: number, base: number, n: number, out: number): void;
+}
+
+const FIRST_PAGE = 65536;
+const align = (n: number): number => Math.ceil(n / 64) * 64;
+
+/** Wasm scratch of one thread; a call may move it, so views are taken anew. */
+export class PanelKernel {
+  private constructor(
+    private readonly memory: WebAssembly.Memory,
+    private readonly wasm: Exports,
+  ) {}
+
+  static async create(): Promise<PanelKernel> {
+    const { memory, exports } = await loadWasm<Exports>('lowrank', FIRST_PAGE * 2);
+    return new PanelKernel(memory, exports);
+  }
+
+  #reserve(bytes: number): void {
+    const missing = FIRST_PAGE + bytes - this.memory.buffer.byteLength;
+    if (missing > 0) this.memory.grow(Math.ceil(missing / FIRST_PAGE));
+  }
+
+  /** out = f32(tuned) - f32(base), both in their storage type. */
+  subtract(dtype: DenseDType, tuned: Uint8Array, base: Uint8Array, out: Float32Array): void {
+    if (dtype !== 'BF16') {
+      const w1 = decodeF32(dtype, tuned);
+      const w0 = decodeF32(dtype, base);
+      for (let i = 0; i < out.length; i++) out[i] = w1[i]! - w0[i]!;
+      return;
+    }
+    const n = out.length;
+    const [t, b, o] = [FIRST_PAGE, FIRST_PAGE + align(2 * n), FIRST_PAGE + 2 * align(2 * n)];
+    this.#reserve(2 * align(2 * n) + 4 * n);
+    const heap = new Uint8Array(this.memory.buffer);
+    heap.set(tuned, t);
+    heap.set(base, b);
+    this.wasm.subtractBf16(t, b, o, n);
+    out.set(new Float32Array(this.memory.buffer, o, n));
+  }
+
+  /** [||what - tuned||^2, ||tuned - base||^2], all three of one storage type. */
+  squares(dtype: DType, what: Uint8Array, tuned: Uint8Array, base: Uint8Array): [error: number, delta: number] {
+    if (dtype !== 'BF16') return squares(decodeF32(dtype, what), decodeF32(dtype, tuned), decodeF32(dtype, base));
+    const step = align(what.length);
+    this.#reserve(3 * step + 64);
+    const heap = new Uint8Array(this.memory.buffer);
+    heap.set(what, FIRST_PAGE);
+    heap.set(tuned, FIRST_PAGE + step);
+    heap.set(base, FIRST_PAGE + 2 * step);
+    const sums = new Float64Array(this.memory.buffer, FIRST_PAGE + 3 * step, 2).fill(0);
+    this.wasm.squaresBf16(FIRST_PAGE, FIRST_PAGE + step, FIRST_PAGE + 2 * step, what.length / 2, sums.byteOffset);
+    return [sums[0]!, sums[1]!];
+  }
+
+  /**
+   * Rows of W0 + B A. Call `factor` once per tensor, then `add` for its row panels from first to last.
+   * a: (rank, n) f32, row-major. It stays packed at the bottom of the scratch until the next `factor`.
+   */
+  factor(a: Float32Array, rank: number, n: number, panelRows: number): FactoredPanels {
+    const packedBytes = align(Math.ceil(n / 8) * 8 * rank * 4);
+    const scratch = Math.max(4 * a.length, panelRows * (4 * rank + 4 * n + 8 * n) + 256);
+    this.#reserve(packedBytes + scratch);
+    const at = FIRST_PAGE + packedBytes;
+    new Float32Array(this.memory.buffer, at, a.length).set(a);
+    this.wasm.packColumns(at, rank, n, FIRST_PAGE);
+    const { memory, wasm } = this;
+    return {
+      // base: stored bytes of the rows; b: (rows, rank); gives the stored bytes of W0 + B A
+      add(dtype, base, b) {
+        const rows = b.length / Math.max(1, rank);
+        const count = rank === 0 ? decodedLength(dtype, base) : rows * n;
+        const bAt = at;
+        const productAt = bAt + align(4 * b.length);
+        const baseAt = productAt + align(4 * count);
+        const outAt = baseAt + align(2 * count);
+        new Float32Array(memory.buffer, bAt, b.length).set(b);
+        const delta = new Float32Array(memory.buffer, productAt, count);
+        if (rank === 0) delta.fill(0);
+        else wasm.product(bAt, FIRST_PAGE, rows, rank, n, productAt);
+        if (dtype !== 'BF16') {
+          const w = decodeF32(dtype, base);
+          for (let i = 0; i < w.length; i++) w[i] = Math.fround(w[i]! + delta[i]!);
+          return encodeAs(dtype, w);
+        }
+        new Uint8Array(memory.buffer).set(base, baseAt);
+        wasm.addBf16(baseAt, productAt, outAt, count);
+        return new Uint8Array(memory.buffer, outAt, 2 * count);
+      },
+    };
+  }
+}
+
+export interface FactoredPanels {
+  /** The bytes may be a view of the scratch: valid until the next call. */
+  add(dtype: DenseDType, base: Uint8Array, b: Float32Array): Uint8Array;
+}
+
+const decodedLength = (dtype: DenseDType, bytes: Uint8Array): number => bytes.length / (dtype === 'F32' ? 4 : 2);
+
+function squares(w: Float32Array, w1: Float32Array, w0: Float32Array): [error: number, delta: number] {
+  let error = 0;
+  let delta = 0;
+  for (let i = 0; i < w1.length; i++) {
+    const e = w[i]! - w1[i]!;
+    const d = w1[i]! - w0[i]!;
+    error += e * e;
+    delta += d * d;
+  }
+  return [error, delta];
+}

@@ -1,0 +1,84 @@
+/**
+ * Shares one budget over many tensors: minimize the total squared error for a number of bytes, or the bytes for an error.
+ * The Lagrangian of separable convex curves (water-filling): take the steps of all curves in the order of gain per byte.
+ * Optimal up to one step. For low-rank deltas a step is one component: gain s_i^2, cost (m + n) values.
+ */
+
+/** What one tensor costs and what error is left at each point, both along its own choices (a rank, a bit width, ...). */
+export interface RateCurve {
+  /** Ascending; point 0 stores nothing or as little as possible. */
+  readonly bytes: ArrayLike<number>;
+  /** Squared error at each point, not increasing. */
+  readonly errorSq: ArrayLike<number>;
+  /** Squared error with nothing stored at all. */
+  readonly deltaSq: number;
+}
+
+export interface Allocation {
+  /** Chosen point of every curve, in their order. */
+  readonly points: number[];
+  readonly bytes: number;
+  readonly errorSq: number;
+}
+
+interface Step {
+  readonly curve: number;
+  readonly to: number;
+  readonly bytes: number;
+  readonly gain: number;
+}
+
+/** Steps along the lower convex hull of one curve, so that their gain per byte falls. */
+function hullSteps(curve: RateCurve, index: number): Step[] {
+  const hull: number[] = [0];
+  const slope = (from: number, to: number): number => (curve.errorSq[from]! - curve.errorSq[to]!) / (curve.bytes[to]! - curve.bytes[from]!);
+  for (let p = 1; p < curve.bytes.length; p++) {
+    if (curve.errorSq[p]! >= curve.errorSq[hull.at(-1)!]!) continue;
+    while (hull.length > 1 && slope(hull.at(-2)!, hull.at(-1)!) <= slope(hull.at(-1)!, p)) hull.pop();
+    hull.push(p);
+  }
+  return hull.slice(1).map((to, i) => {
+    const from = hull[i]!;
+    return { curve: index, to, bytes: curve.bytes[to]! - curve.bytes[from]!, gain: curve.errorSq[from]! - curve.errorSq[to]! };
+  });
+}
+
+/** All steps by falling gain per byte; equal ones in the order of the curves, so that the result is one. */
+function ordered(curves: readonly RateCurve[]): Step[] {
+  const steps = curves.flatMap(hullSteps);
+  return steps.sort((a, b) => b.gain * a.bytes - a.gain * b.bytes || a.curve - b.curve || a.to - b.to);
+}
+
+function start(curves: readonly RateCurve[]): { points: number[]; bytes: number; errorSq: number } {
+  const sum = (pick: (c: RateCurve) => number): number => curves.reduce((total, c) => total + pick(c), 0);
+  return { points: curves.map(() => 0), bytes: sum((c) => c.bytes[0]!), errorSq: sum((c) => c.errorSq[0]!) };
+}
+
+/** The least total squared error within `budgetBytes`. A step that no longer fits ends its own curve, not the others. */
+export function withinBytes(curves: readonly RateCurve[], budgetBytes: number): Allocation {
+  const chosen = start(curves);
+  const ended = new Set<number>();
+  for (const s of ordered(curves)) {
+    if (ended.has(s.curve)) continue;
+    if (chosen.bytes + s.bytes > budgetBytes) {
+      ended.add(s.curve);
+      continue;
+    }
+    chosen.points[s.curve] = s.to;
+    chosen.bytes += s.bytes;
+    chosen.errorSq -= s.gain;
+  }
+  return chosen;
+}
+
+/** The fewest bytes whose total squared error is at most `errorSq`. */
+export function withinError(curves: readonly RateCurve[], errorSq: number): Allocation {
+  const chosen = start(curves);
+  for (const s of ordered(curves)) {
+    if (chosen.errorSq <= errorSq) break;
+    chosen.points[s.curve] = s.to;
+    chosen.bytes += s.bytes;
+    chosen.errorSq -= s.gain;
+  }
+  return chosen;
+}

@@ -1,0 +1,102 @@
+/** Last step of an encode: manifest, side files and spooled parts become one delta file. */
+import { createHash } from 'node:crypto';
+import { basename, resolve } from 'node:path';
+import { pithVersion } from '../core/version.js';
+import type { CheckpointReader } from '../formats/checkpoint.js';
+import type { DeltaManifest, SideFileEntry, TensorEntry } from '../formats/delta/schema.js';
+import { deflated, type DeltaContent, type StoredPart } from '../formats/delta/write.js';
+import { contentHash } from '../formats/hash.js';
+import * as io from '../formats/io.js';
+import { checkpointFolder, listSideFiles } from '../formats/open-checkpoint.js';
+import type { EncodeResult } from '../workers/messages.js';
+import type { DeltaPlan, PlannedTensor } from './delta-plan.js';
+
+export interface Assembly {
+  readonly paths: { readonly base: string | undefined; readonly tuned: string };
+  readonly plan: DeltaPlan;
+  readonly base: CheckpointReader | undefined;
+  readonly tuned: CheckpointReader;
+  result(tensor: string): EncodeResult;
+  /** SHA-256 of a base tensor, whether or not a tuned one was coded against it. */
+  baseSha256(tensor: string): string;
+  spoolFile(tensor: string, part: string): string;
+}
+
+export interface Assembled {
+  readonly content: DeltaContent;
+  readonly baseHash: string | undefined;
+  readonly tunedHash: string;
+}
+
+export function assemble(a: Assembly): Assembled {
+  const { plan, base, tuned } = a;
+  const baseHash = base === undefined ? undefined : contentHash([...base.infos.values()].map((t) => ({ ...t, sha256: a.baseSha256(t.name) })));
+  const tunedHash = contentHash(plan.tensors.map((t) => ({ ...t, sha256: a.result(t.name).tunedSha256 })));
+  const restoredHash = contentHash(plan.tensors.map((t) => ({ ...t, sha256: a.result(t.name).restoredSha256 })));
+  const headers = tuned.files.length === 0 ? undefined : deflated([Buffer.concat(tuned.files.map((f) => f.rawHeader))]).blob;
+  const side = sideFiles(a);
+  const manifest: DeltaManifest = {
+    generator: `pith ${pithVersion()}`,
+    base: baseHash === undefined ? null : { name: basename(resolve(a.paths.base!)), contentHash: baseHash },
+    tuned: {
+      name: basename(resolve(a.paths.tuned)),
+      contentHash: tunedHash,
+      restoredContentHash: restoredHash,
+      files: tuned.files.map((f) => ({ name: f.name, bytes: f.bytes, headerBytes: f.rawHeader.length })),
+      ...(headers === undefined ? {} : { headers: headers.sha256 }),
+      sideFiles: side.entries,
+      ...(side.blob === undefined ? {} : { sideFilesHash: side.blob.sha256 }),
+      removed: [...plan.removed],
+    },
+    methods: plan.methods.map((m) => ({ name: m.name, version: m.codec.version, params: { ...m.params } })),
+    tensors: plan.tensors.map((t) => tensorEntry(t, a.result(t.name), base)),
+  };
+  const parts = new Map<string, StoredPart[]>();
+  for (const t of plan.tensors) {
+    parts.set(
+      t.name,
+      a.result(t.name).parts.map((p) => ({ ...p, file: a.spoolFile(t.name, p.part) })),
+    );
+  }
+  return { content: { manifest, parts, headers, sideFiles: side.blob }, baseHash, tunedHash };
+}
+
+function tensorEntry(t: PlannedTensor, r: EncodeResult, base: CheckpointReader | undefined): TensorEntry {
+  const against = r.baseSha256 === undefined ? undefined : base?.infos.get(t.name);
+  const rows = commonRows(t).commonRows;
+  return {
+    name: t.name,
+    dtype: t.dtype,
+    shape: [...t.shape],
+    method: r.info.identical ? 'identical' : r.byMethod ? t.method : 0,
+    ...(against === undefined ? {} : { base: { sha256: r.baseSha256!, ...(rows === undefined ? {} : { shape: [...against.shape], rows }) } }),
+    sha256: r.tunedSha256,
+    ...(r.restoredSha256 === r.tunedSha256 ? {} : { restored: r.restoredSha256 }),
+    parts: Object.fromEntries(r.parts.map((p) => [p.part, p.sha256])),
+    ...(Object.keys(r.info.facts).length === 0 ? {} : { facts: { ...r.info.facts } }),
+  };
+}
+
+export const commonRows = (t: PlannedTensor): { commonRows?: number } =>
+  t.pairing.kind === 'pair' && t.pairing.commonRows !== undefined ? { commonRows: t.pairing.commonRows } : {};
+
+/** The tuned folder's other files; one that the base folder holds too is only named. */
+function sideFiles(a: Assembly): { entries: SideFileEntry[]; blob: ReturnType<typeof deflated>['blob'] | undefined } {
+  const folder = checkpointFolder(a.paths.tuned);
+  if (folder === undefined) return { entries: [], blob: undefined };
+  const baseFolder = a.paths.base === undefined ? undefined : checkpointFolder(a.paths.base);
+  const inBase = new Map(baseFolder === undefined || a.base === undefined ? [] : listSideFiles(baseFolder, a.base.files).map((f) => [f.name, f]));
+  const own: Uint8Array[] = [];
+  const entries = listSideFiles(folder, a.tuned.files).map((f): SideFileEntry => {
+    const bytes = io.readFile(f.path);
+    const sha256 = createHash('sha256').update(bytes).digest('hex');
+    const twin = inBase.get(f.name);
+    if (twin?.bytes === f.bytes && Buffer.compare(io.readFile(twin.path), bytes) === 0) return { name: f.name, bytes: f.bytes, sha256, coding: 'base' };
+    own.push(bytes);
+    return { name: f.name, bytes: f.bytes, sha256, coding: 'deflate' };
+  });
+  if (own.length === 0) return { entries, blob: undefined };
+  const { blob, sizes } = deflated(own);
+  let next = 0;
+  return { entries: entries.map((e) => (e.coding === 'base' ? e : { ...e, stored: sizes[next++]! })), blob };
+}
