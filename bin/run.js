@@ -1,6 +1,5 @@
 #!/usr/bin/env node
-import { flush, run } from '@oclif/core';
-import { failed } from '../dist/cli/errors.js';
+import { failed, flush, run } from '../dist/cli/main.js';
 
 await run(process.argv.slice(2), import.meta.url)
   .then(() => flush())

@@ -81,6 +81,17 @@ export function fsync(fd: number, file: string): void {
   attempt(file, () => fs.fsyncSync(fd));
 }
 
+/** Starts to bring what was written so far to the disk while more is written; the caller awaits it, for its error. A last fsync stays due. */
+export function flushEarly(fd: number, file: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    faulted('fsync', file);
+    fs.fdatasync(fd, (error) => {
+      if (error === null) resolve();
+      else reject(PithError.from(error, file));
+    });
+  });
+}
+
 /** Makes a rename in the folder durable. Some systems cannot open folders; there the rename is all there is. */
 export function fsyncDir(folder: string): void {
   if (process.platform === 'win32') return;

@@ -66,8 +66,14 @@ export async function* deltaRestore(o: RestoreOptions): Pipeline<RestoreReport> 
     const journal = Journal.open<DecodeResult>(o.out, plan, { resume: o.resume });
     try {
       prepareFiles(opened, headers, journal);
-      yield* restoreTensors(o, opened, targets, journal, pool);
-      writeSideFiles(opened, side, journal);
+      const flusher = new Flusher();
+      try {
+        yield* restoreTensors(o, opened, targets, journal, pool, flusher);
+        writeSideFiles(opened, side, journal);
+      } finally {
+        await flusher.settle();
+      }
+      flusher.check();
       publish(o, opened, journal, single);
       journal.remove();
     } catch (error) {
@@ -135,6 +141,7 @@ async function* restoreTensors(
   targets: ReadonlyMap<string, Target>,
   journal: Journal<DecodeResult>,
   pool: WorkerPool,
+  flusher: Flusher,
 ): AsyncGenerator<ProgressEvent, void, void> {
   const finished = new Set<string>();
   for (const name of journal.done.keys()) {
@@ -152,8 +159,43 @@ async function* restoreTensors(
     const expected = expectedHash(entry);
     if (result.sha256 !== expected) throw new PithError('HASH_MISMATCH', { file: opened.delta.path, tensor: entry.name, expected, got: result.sha256 });
     journal.append(job.label, result);
+    flusher.wrote(targets.get(entry.name)!.file, job.bytes);
     return undefined;
   });
+}
+
+/** So much is written to a file between two early flushes. */
+const FLUSH_BYTES = 64 << 20;
+
+/** Brings large files to the disk while they are written, so that the last fsync has little left to do. */
+class Flusher {
+  readonly #dirty = new Map<string, number>();
+  readonly #running: Promise<void>[] = [];
+  #failure: unknown;
+
+  wrote(file: string, bytes: number): void {
+    const dirty = (this.#dirty.get(file) ?? 0) + bytes;
+    this.#dirty.set(file, dirty < FLUSH_BYTES ? dirty : 0);
+    if (dirty >= FLUSH_BYTES) this.#running.push(this.#flush(file));
+  }
+
+  async #flush(file: string): Promise<void> {
+    try {
+      const fd = io.openWrite(file, 'r+');
+      await io.flushEarly(fd, file).finally(() => io.close(fd));
+    } catch (error) {
+      this.#failure ??= error;
+    }
+  }
+
+  async settle(): Promise<void> {
+    await Promise.all(this.#running);
+  }
+
+  /** A write-back error is told once: to the flush that met it, not to the last fsync. */
+  check(): void {
+    if (this.#failure !== undefined) throw PithError.from(this.#failure);
+  }
 }
 
 export const expectedHash = (t: TensorEntry): string => t.restored ?? t.sha256;

@@ -1,7 +1,7 @@
 /** Makes a long run resumable: `<out>.pith-partial/journal.ndjson` names the plan, then what is done; `spool/` holds the data. */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { PithError } from '../core/errors.js';
 import * as io from '../formats/io.js';
 
@@ -27,6 +27,7 @@ export class Journal<Entry> {
     const folder = partialFolder(out);
     lock(folder, out);
     try {
+      removeStaleTemps(out);
       return Journal.#load<Entry>(folder, plan, options.resume);
     } catch (error) {
       io.remove(join(folder, 'lock'));
@@ -124,6 +125,12 @@ function lock(folder: string, out: string): void {
       io.remove(file);
     }
   }
+}
+
+/** Whoever holds the lock is alone on `out`: a temp file beside it is what a killed run left. */
+function removeStaleTemps(out: string): void {
+  const prefix = `${basename(out)}.pith-tmp-`;
+  for (const e of io.readdir(dirname(resolve(out)))) if (e.name.startsWith(prefix)) io.remove(join(dirname(resolve(out)), e.name));
 }
 
 function readLock(file: string): Lock | undefined {

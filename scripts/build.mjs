@@ -3,7 +3,7 @@ import { build } from 'esbuild';
 import { execFileSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
@@ -63,8 +63,60 @@ async function buildTypeScript() {
   await build({ entryPoints, outdir: 'dist', outbase: '.', format: 'esm', platform: 'node', target: 'node20', sourcemap: true, logLevel: 'error' });
 }
 
+/** Needed by oclif for plugins in TypeScript, which pith has none of. */
+const NEVER_LOADED = ['typescript', 'ts-node', 'tsx'];
+const COMMONJS = [
+  "import { createRequire as requireFrom } from 'node:module';",
+  "import { dirname as folderOf } from 'node:path';",
+  "import { fileURLToPath as pathOf } from 'node:url';",
+  'const require = requireFrom(import.meta.url), __filename = pathOf(import.meta.url), __dirname = folderOf(__filename);',
+].join('\n');
+
+/** A module's own place in dist/, whatever chunk it ends in: the parts beside it are found by it. */
+const ownPlace = {
+  name: 'own-place',
+  setup(b) {
+    b.onLoad({ filter: /\.ts$/ }, ({ path }) => {
+      const text = readFileSync(path, 'utf8');
+      if (!text.includes('import.meta.url')) return undefined;
+      const place = relative(root, path).split('\\').join('/').replace(/\.ts$/, '.js');
+      const url = `(import.meta.url.slice(0, import.meta.url.lastIndexOf('/dist/') + 6) + '${place}')`;
+      return { contents: text.replaceAll('import.meta.url', url), loader: 'ts' };
+    });
+  },
+};
+
+/**
+ * The files that a process or thread starts with, each bundled in its place with what it imports, shared parts in dist/chunks:
+ * a start loads 10 files instead of 300 (oclif, zod), 0.1 s less a command. The other modules stay as they are, for tests.
+ */
+async function bundleEntries() {
+  const { metafile } = await build({
+    entryPoints: ['cli/main.ts', 'workers/entry.ts', ...walk('commands').filter((f) => f.endsWith('.ts'))],
+    outdir: 'dist',
+    outbase: '.',
+    chunkNames: 'chunks/[name]-[hash]',
+    bundle: true,
+    splitting: true,
+    format: 'esm',
+    platform: 'node',
+    target: 'node20',
+    minifySyntax: true,
+    minifyWhitespace: true,
+    sourcemap: true,
+    legalComments: 'none',
+    logLevel: 'error',
+    metafile: true,
+    external: ['piscina', 'koffi', '#*', ...NEVER_LOADED],
+    banner: { js: COMMONJS },
+    plugins: [ownPlace],
+  });
+  for (const f of walk('dist/chunks').filter((f) => metafile.outputs[f.split('\\').join('/')] === undefined)) rmSync(f);
+}
+
 buildWasm();
 await buildVendor();
 await buildTypeScript();
+await bundleEntries();
 rmSync('oclif.manifest.json', { force: true });
 await (await import('./manifest.mjs')).writeManifest();

@@ -1,6 +1,6 @@
 /** Receives what a lossy codec restores: hashes it and measures it against base and tuned. */
 import { isFloat } from '../core/float.js';
-import { PanelKernel } from '../kernels/lowrank/panel.js';
+import type { PanelKernel } from '../kernels/lowrank/panel.js';
 import type { TensorSink, TensorSource } from '../methods/kinds.js';
 import { HashingSink } from './sources.js';
 
@@ -12,15 +12,11 @@ export class ErrorSink implements TensorSink {
   #error = 0;
   #delta = 0;
 
-  private constructor(
+  constructor(
     private readonly base: TensorSource | undefined,
     private readonly tuned: TensorSource,
     private readonly kernel: PanelKernel,
   ) {}
-
-  static async create(base: TensorSource | undefined, tuned: TensorSource): Promise<ErrorSink> {
-    return new ErrorSink(base, tuned, await PanelKernel.create());
-  }
 
   async write(position: number, bytes: Uint8Array): Promise<void> {
     await this.#hash.write(position, bytes);

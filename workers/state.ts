@@ -5,6 +5,7 @@ import type { CheckpointReader } from '../formats/checkpoint.js';
 import { checkpointStamp } from '../formats/stamp.js';
 import type { DeltaFile } from '../formats/delta/file.js';
 import { loadMethod } from '../methods/index.js';
+import type { PanelKernel } from '../kernels/lowrank/panel.js';
 import type { Ctx } from '../methods/define.js';
 import type { DeltaCodec } from '../methods/kinds.js';
 import type { CheckpointRef, MethodRef, RunSettings } from './messages.js';
@@ -18,6 +19,7 @@ export interface TaskControl {
 export class WorkerState {
   readonly #readers = new Map<string, Promise<CheckpointReader>>();
   readonly #deltas = new Map<string, Promise<DeltaFile>>();
+  #panels: Promise<PanelKernel> | undefined;
   readonly #codecs = new Map<string, Promise<DeltaCodec>>();
 
   /** FILE_CHANGED when the files are not those that the plan saw. */
@@ -51,6 +53,12 @@ export class WorkerState {
       this.#codecs.set(key, codec);
     }
     return codec;
+  }
+
+  /** The thread's kernel for deltas in panels. */
+  panels(): Promise<PanelKernel> {
+    this.#panels ??= import('../kernels/lowrank/panel.js').then((m) => m.PanelKernel.create());
+    return this.#panels;
   }
 
   /** The stream is named by the seed and the tensor, never by the thread. */

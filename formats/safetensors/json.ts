@@ -96,7 +96,26 @@ export class JsonScanner {
       }
       if (c === 0x5c || c < 0x20) break;
     }
-    return this.#escapedString(start);
+    return this.#parsedString(start) ?? this.#escapedString(start);
+  }
+
+  /** A long string with escapes (a manifest is one) at JSON.parse's speed; undefined: to be read with care, to say what is wrong. */
+  #parsedString(start: number): string | undefined {
+    const b = this.bytes;
+    for (let end = b.indexOf(0x22, start); end >= 0; end = b.indexOf(0x22, end + 1)) {
+      let first = end;
+      while (b[first - 1] === 0x5c) first--;
+      if ((end - first) % 2 !== 0) continue;
+      try {
+        const text = JSON.parse(utf8.decode(b.subarray(start - 1, end + 1))) as string;
+        if (!text.isWellFormed()) return undefined;
+        this.at = end + 1;
+        return text;
+      } catch {
+        return undefined;
+      }
+    }
+    return undefined;
   }
 
   #escapedString(start: number): string {

@@ -12,18 +12,33 @@ const UNIT_ROUNDOFF = 2 ** -53;
  * CholeskyQR: R^T R = Y^T Y, Q = Y R^-1; twice where one pass would lose too many digits (cond(Y)^2).
  */
 export function orthonormalize(y: Float32Array, m: number, k: number, ops: MatrixOps): Float32Array {
-  const q = choleskyQr(new Float64Array(y), m, k, ops) ?? householderQ(new Float64Array(y), m, k);
-  return new Float32Array(q);
+  return orthonormalBasis(y, m, k, ops).q;
 }
 
-function choleskyQr(y: Float64Array, m: number, k: number, ops: MatrixOps): Float64Array | undefined {
+/** The same, with the span of diag(R): an estimate of cond(Y), Infinity where Cholesky was no way. */
+export function orthonormalBasis(y: Float32Array, m: number, k: number, ops: MatrixOps): { q: Float32Array; span: number } {
+  const y64 = new Float64Array(y);
+  const fast = choleskyQr(y64, m, k, ops);
+  return fast === undefined ? { q: new Float32Array(householderQ(y64, m, k)), span: Infinity } : { q: new Float32Array(fast.q), span: fast.span };
+}
+
+interface Pass {
+  readonly q: Float64Array;
+  readonly span: number;
+}
+
+function choleskyQr(y: Float64Array, m: number, k: number, ops: MatrixOps): Pass | undefined {
   const first = pass(y, m, k, 0, ops);
-  if (first !== undefined) return first.span < ONE_PASS_SPAN ? first.q : pass(first.q, m, k, 0, ops)?.q;
+  if (first !== undefined) {
+    const q = first.span < ONE_PASS_SPAN ? first.q : pass(first.q, m, k, 0, ops)?.q;
+    return q === undefined ? undefined : { q, span: first.span };
+  }
   // shift 11 (m k + k (k + 1)) u ||Y||_F^2, then the plain two passes
   const norm = y.reduce((sum, v) => sum + v * v, 0);
   const shifted = norm > 0 ? pass(y, m, k, 11 * (m * k + k * (k + 1)) * UNIT_ROUNDOFF * norm, ops) : undefined;
   const second = shifted === undefined ? undefined : pass(shifted.q, m, k, 0, ops);
-  return second === undefined ? undefined : pass(second.q, m, k, 0, ops)?.q;
+  const third = second === undefined ? undefined : pass(second.q, m, k, 0, ops);
+  return third === undefined ? undefined : { q: third.q, span: Infinity };
 }
 
 /** Up to this span of diag(R) one pass in f64 already leaves less than the rounding to f32: cond^2 2^-53. */
@@ -31,7 +46,7 @@ const ONE_PASS_SPAN = 1e3;
 /** Largest loss of orthogonality that a second pass still repairs: diag(R) may span this much. */
 const MAX_SPAN = 1e6;
 
-function pass(y: Float64Array, m: number, k: number, shift: number, ops: MatrixOps): { q: Float64Array; span: number } | undefined {
+function pass(y: Float64Array, m: number, k: number, shift: number, ops: MatrixOps): Pass | undefined {
   const g = ops.multiply64(true, false, k, k, m, y, y);
   for (let i = 0; i < k; i++) g[i * k + i] = g[i * k + i]! + shift;
   const l = cholesky(g, k);

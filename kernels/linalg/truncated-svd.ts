@@ -9,7 +9,7 @@ import { PithError } from '../../core/errors.js';
 import type { Rng } from '../../core/rng.js';
 import { eigh } from './eigh.js';
 import { transposed, type MatrixOps } from './matrix-ops.js';
-import { orthonormalize } from './qr.js';
+import { orthonormalBasis, orthonormalize } from './qr.js';
 
 export interface SvdOptions {
   readonly rank: number;
@@ -20,6 +20,8 @@ export interface SvdOptions {
   readonly oversampling?: number;
   /** Each multiplies the spectrum's decay by itself twice. */
   readonly powerSteps?: number;
+  /** ||W||_F^2 where the caller has it already. */
+  readonly frobeniusSq?: number;
 }
 
 export interface Svd {
@@ -40,10 +42,13 @@ const DEFAULTS = { oversampling: 32, powerSteps: 6 };
 /** Below this share of s_1 a direction is rounding noise of f32. */
 const NOISE = 1e-6;
 
+/** Below this span of one step's R two steps keep more than four digits in every direction. */
+const FLAT_SPAN = 30;
+
 /** w: (m, n) f32, finite (NOT_FINITE otherwise). */
 export async function truncatedSvd(w: Float32Array, m: number, n: number, options: SvdOptions): Promise<Svd> {
   const { ops, rng } = options;
-  const frobeniusSq = sumOfSquares(w);
+  const frobeniusSq = options.frobeniusSq ?? sumOfSquares(w);
   if (!Number.isFinite(frobeniusSq)) throw new PithError('NOT_FINITE', { message: `(${m}, ${n}) with squared norm ${frobeniusSq}` });
   const side = Math.min(m, n);
   const rank = Math.min(options.rank, side);
@@ -84,8 +89,15 @@ function gramIsCheaper(m: number, n: number, k: number, steps: number): boolean 
 function gramSubspace(w: Float32Array, m: number, n: number, k: number, steps: number, omega: Float32Array, ops: MatrixOps): Float32Array {
   const side = Math.min(m, n);
   const g = ops.gram(w, m, n, m < n);
-  let x = omega;
-  for (let i = 0; i <= steps; i++) x = orthonormalize(ops.multiply(false, false, side, k, side, g, x), side, k, ops);
+  const times = (x: Float32Array): Float32Array => ops.multiply(false, false, side, k, side, g, x);
+  let { q: x, span } = orthonormalBasis(times(omega), side, k, ops);
+  for (let i = 0; i < steps;) {
+    // two steps at once where the spectrum is so flat that f32 still holds the span of G^2
+    const pair = i + 1 < steps && span < FLAT_SPAN;
+    ({ q: x, span } = orthonormalBasis(pair ? times(times(x)) : times(x), side, k, ops));
+    if (pair) span = Math.sqrt(span);
+    i += pair ? 2 : 1;
+  }
   return x;
 }
 

@@ -1,6 +1,7 @@
 /**
  * The residual coder: one instance per thread, its scratch in wasm memory. Format: docs/formats/residual.md.
  * Segment = at most 2^20 words with their own tables; chunk = at most 2^17 words with their own coder state.
+ * Longer than other kernels: encoder and decoder share one memory layout and one order of fields, and are read side by side.
  */
 import type { DType } from '../../core/dtype.js';
 import { PithError } from '../../core/errors.js';
@@ -24,6 +25,10 @@ const SPARSE_SHARE = 0.02;
 const HEAD_BYTES = 10;
 const LANES = 8;
 const STATE_BYTES = 4 * LANES;
+/** A chunk that is being decoded, in wasm memory: states, level, word pointer, bit pointer, bits held, the bits. */
+const CHUNK_STATE_BYTES = 64;
+/** Words that a pair of chunks is decoded for before the pair is chosen anew. */
+const PAIR_WORDS = 1 << 14;
 
 export function segmentCount(elements: number): number {
   return Math.ceil(elements / SEGMENT_ELEMENTS);
@@ -57,8 +62,9 @@ const layout = (() => {
     tables: take(MAX_TABLES * 4096 * 4),
     frequencies: take(512),
     states: take(STATE_BYTES),
+    chunks: take((SEGMENT_ELEMENTS / CHUNK_ELEMENTS) * CHUNK_STATE_BYTES),
     bits: take(words),
-    stream: take(words),
+    stream: take(words + words),
     words: take(CHUNK_ELEMENTS * 2 + 64),
     out: take(words + words),
     get end() {
@@ -66,6 +72,7 @@ const layout = (() => {
     },
   };
 })();
+const STREAM_END = layout.stream + SEGMENT_ELEMENTS * 8;
 const WORDS_END = layout.words + CHUNK_ELEMENTS * 2 + 64;
 
 export interface SegmentStats {
@@ -79,6 +86,19 @@ interface Head {
   readonly levelBase: number;
   /** High 16 bits of the f32 that the running level starts at. */
   readonly level0: number;
+}
+
+/** One chunk while it is decoded. */
+interface Chunk {
+  /** Its CHUNK_STATE_BYTES in wasm memory. */
+  readonly state: number;
+  readonly wordEnd: number;
+  readonly bitEnd: number;
+  /** First word in the segment, number of words; sparse: of changed words. */
+  readonly first: number;
+  readonly n: number;
+  readonly k: number;
+  done: number;
 }
 
 interface Piece {
@@ -303,7 +323,7 @@ export class ResidualCodec {
     for (let lane = 0; lane < LANES; lane++) this.#view.setUint32(layout.states + lane * 4, 1 << 16, true);
     w.wordsBegin(WORDS_END);
     const run = (from: number, n: number): void =>
-      w.ransEncode(layout.tokens + from, layout.contexts + from, n, layout.map, layout.tables, 16 << shift, layout.states);
+      w.ransEncode(layout.tokens + from, layout.contexts + from, n, layout.map, layout.tables, shift, layout.states);
     if (sparse) {
       run(symbolsAt + symbols / 2, symbols / 2);
       run(symbolsAt, symbols / 2);
@@ -348,22 +368,57 @@ export class ResidualCodec {
     let at = indexAt + chunks * indexBytes(sparse);
     if (at > segment.length) bad('a segment that ends in its index');
     this.#decoderTables(readTables(segment.subarray(HEAD_BYTES, indexAt), tokenLimit(kind, mode)));
+    const parts: Chunk[] = [];
+    let streamAt = layout.stream;
     for (let c = 0; c < chunks; c++) {
       const i = indexAt + c * indexBytes(sparse);
       const words = v.getUint32(i, true);
-      const bits = v.getUint32(i + 4, true);
-      const end = at + STATE_BYTES + words + bits;
-      if (end > segment.length) bad('a chunk that leaves its segment');
+      const bytes = STATE_BYTES + words + v.getUint32(i + 4, true);
+      if (bytes > segment.length - at) bad('a chunk that leaves its segment');
       const first = c * CHUNK_ELEMENTS;
       const n = Math.min(CHUNK_ELEMENTS, elements - first);
       if (first < to && first + n > from) {
         const k = sparse ? v.getUint32(i + 8, true) : n;
-        if (k > n || STATE_BYTES + words + bits > SEGMENT_ELEMENTS * 4) bad('a chunk larger than its words');
-        this.#decodeChunk(segment.subarray(at, end), words, kind, mode, head, first, n, k);
+        if (k > n || streamAt + bytes > STREAM_END) bad('a chunk larger than its words');
+        this.#bytes.set(segment.subarray(at, at + bytes), streamAt);
+        parts.push(this.#openChunk(parts.length, streamAt, words, bytes, first, n, k, head));
+        streamAt += bytes;
       }
-      at = end;
+      at += bytes;
     }
     if (at !== segment.length) bad('bytes after the last chunk');
+    if (mode === 'dense' && kind.width === 16 && kind.sign === 2) this.#decodePairs(parts, kind, head);
+    for (const c of parts) this.#decodeChunk(c, kind, mode, head);
+  }
+
+  #openChunk(index: number, at: number, words: number, bytes: number, first: number, n: number, k: number, head: Head): Chunk {
+    const state = layout.chunks + index * CHUNK_STATE_BYTES;
+    const wordEnd = at + STATE_BYTES + words;
+    this.#bytes.copyWithin(state, at, at + STATE_BYTES);
+    this.#view.setFloat32(state + 32, fromBits(head.level0), true);
+    this.#view.setUint32(state + 36, at + STATE_BYTES, true);
+    this.#view.setUint32(state + 40, wordEnd, true);
+    this.#bytes.fill(0, state + 44, state + CHUNK_STATE_BYTES);
+    return { state, wordEnd, bitEnd: at + bytes, first, n, k, done: 0 };
+  }
+
+  /** Whole blocks of 16-bit floats, always the two chunks that have most left, until one is left. */
+  #decodePairs(parts: readonly Chunk[], kind: WordKind, head: Head): void {
+    const left = (c: Chunk): number => Math.floor((c.n - c.done) / BLOCK) * BLOCK;
+    const { tokens, contexts, map, tables } = layout;
+    for (;;) {
+      const [x, y] = [...parts].sort((p, q) => left(q) - left(p));
+      const m = y === undefined ? 0 : Math.min(PAIR_WORDS, left(y));
+      if (x === undefined || y === undefined || m === 0) return;
+      const places = [x, y].flatMap((c) => [c.state, layout.base + 2 * (c.first + c.done), layout.tuned + 2 * (c.first + c.done)]);
+      const { mantissaBits: mb, exponentMask: em, exponentAdd: ea } = kind;
+      this.#wasm.denseDecodePair(...places, m, tokens, contexts, map, tables, mb, em, head.ebase, ea, head.levelBase);
+      for (const c of [x, y]) {
+        c.done += m;
+        const bits = this.#view.getUint32(c.state + 40, true) - (this.#view.getInt32(c.state + 44, true) >> 3);
+        if (this.#view.getUint32(c.state + 36, true) > c.wordEnd || bits > c.bitEnd) bad('a chunk does not end where it should');
+      }
+    }
   }
 
   #decoderTables(tables: Tables): void {
@@ -374,19 +429,15 @@ export class ResidualCodec {
     });
   }
 
-  #decodeChunk(chunk: Uint8Array, words: number, kind: WordKind, mode: Mode, head: Head, first: number, n: number, k: number): void {
+  #decodeChunk(c: Chunk, kind: WordKind, mode: Mode, head: Head): void {
     const w = this.#wasm;
     const { width, sign, mantissaBits: mb, exponentMask: em, exponentAdd: ea } = kind;
-    this.#bytes.set(chunk, layout.stream);
-    this.#bytes.copyWithin(layout.states, layout.stream, layout.stream + STATE_BYTES);
-    const wordEnd = layout.stream + STATE_BYTES + words;
-    const bitEnd = layout.stream + chunk.length;
-    w.wordsBegin(layout.stream + STATE_BYTES);
-    w.bitsBegin(wordEnd);
-    w.setLevel(fromBits(head.level0));
-    const a = layout.base + (first * width) / 8;
-    const b = layout.tuned + (first * width) / 8;
-    const { tokens: tok, contexts: ctx, map, tables, states, positions } = layout;
+    const { state: states, wordEnd, bitEnd, k } = c;
+    const n = c.n - c.done;
+    const a = layout.base + ((c.first + c.done) * width) / 8;
+    const b = layout.tuned + ((c.first + c.done) * width) / 8;
+    const { tokens: tok, contexts: ctx, map, tables, positions } = layout;
+    w.enter(states);
     let failed: number;
     if (mode === 'dense') {
       failed = w.denseDecode(a, b, n, tok, ctx, map, tables, states, wordEnd, bitEnd, width, sign, mb, em, head.ebase, ea, head.levelBase, head.zeros);

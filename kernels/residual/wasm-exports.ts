@@ -17,6 +17,8 @@ export interface ResidualExports {
   words(): number;
   ransEncode(...args: number[]): void;
   ransDecode(...args: number[]): void;
+  enter(chunk: number): void;
+  denseDecodePair(...args: number[]): void;
   denseDecode: Fn;
   planeDecode: Fn;
   sparsePositions: Fn;

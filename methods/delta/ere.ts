@@ -47,6 +47,9 @@ class Ere implements DeltaCodec {
     assign: (point) => ({ rank: point + 1 }),
   };
   #kernel: Promise<PanelKernel> | undefined;
+  #scratch = new Float32Array(0);
+  /** One panel of base and tuned, up to 4 bytes a value. */
+  readonly #stored = [new Uint8Array(4 * PANEL_VALUES), new Uint8Array(4 * PANEL_VALUES)] as const;
 
   constructor(private readonly p: Params) {}
 
@@ -79,13 +82,13 @@ class Ere implements DeltaCodec {
     const none = { identical: false, declined: true, facts: {} } as const;
     if (base === undefined) return none;
     const [m, n] = matrixShape(tuned.shape);
-    const { delta, same, finite } = await this.#delta(c, base, tuned);
+    const { delta, same, norm } = await this.#delta(c, base, tuned);
     if (same) return { identical: true, facts: {} };
-    if (!finite) return none;
+    if (!Number.isFinite(norm)) return none;
     const ops = await matrixOps(c);
     const rank = Math.min(assigned['rank'] ?? this.p.rank ?? (await rankOfEnergy(delta, m, n, this.p.energy ?? DEFAULT_ENERGY, ops, c)), m, n);
     if (!this.#pays(tuned, rank)) return none;
-    const { u, s, vt, residualFro, frobeniusSq } = await truncatedSvd(delta, m, n, { rank, ops, rng: c.rng.fork('svd') });
+    const { u, s, vt, residualFro, frobeniusSq } = await truncatedSvd(delta, m, n, { rank, ops, rng: c.rng.fork('svd'), frobeniusSq: norm });
     c.checkpointCancel();
     const r = s.length;
     // B = U sqrt(S), A = sqrt(S) V^T
@@ -96,12 +99,14 @@ class Ere implements DeltaCodec {
     return { identical: false, facts: { rank: r, residual: frobeniusSq > 0 ? residualFro / Math.sqrt(frobeniusSq) : 0 } };
   }
 
-  /** D, (m, n) f32; `same`: every stored byte agrees. */
-  async #delta(c: Ctx, base: TensorSource, tuned: TensorSource): Promise<{ delta: Float32Array; same: boolean; finite: boolean }> {
+  /** D, (m, n) f32, valid until the next call; `same`: every stored byte agrees; `norm`: ||D||_F^2, not finite when a value is not. */
+  async #delta(c: Ctx, base: TensorSource, tuned: TensorSource): Promise<{ delta: Float32Array; same: boolean; norm: number }> {
     const kernel = await this.#panels();
     const width = DTYPES[tuned.dtype].bits / 8;
-    const delta = new Float32Array(tuned.byteLength / width);
-    const [w0, w1] = [new Uint8Array(PANEL_VALUES * width), new Uint8Array(PANEL_VALUES * width)];
+    const values = tuned.byteLength / width;
+    if (this.#scratch.length < values || this.#scratch.length > 4 * values + PANEL_VALUES) this.#scratch = new Float32Array(values);
+    const delta = this.#scratch.subarray(0, values);
+    const [w0, w1] = this.#stored;
     let same = true;
     for (let at = 0; at < delta.length; at += PANEL_VALUES) {
       c.checkpointCancel();
@@ -113,19 +118,18 @@ class Ere implements DeltaCodec {
       kernel.subtract(tuned.dtype as DenseDType, b, a, out);
       c.report(out.length * width);
     }
-    return { delta, same, finite: Number.isFinite(sumOfSquares(delta)) };
+    return { delta, same, norm: sumOfSquares(delta) };
   }
 
   async #rates(c: Ctx, base: TensorSource, tuned: TensorSource, share: number): Promise<RateCurve> {
     const [m, n] = matrixShape(tuned.shape);
-    const { delta, same, finite } = await this.#delta(c, base, tuned);
+    const { delta, same, norm: deltaSq } = await this.#delta(c, base, tuned);
     if (same) return { bytes: [0], errorSq: [0], deltaSq: 0 };
     const cost = this.#component(tuned);
     const dense = (m * n * DTYPES[tuned.dtype].bits) / 8;
-    if (!finite) return { bytes: [dense], errorSq: [0], deltaSq: 0 };
+    if (!Number.isFinite(deltaSq)) return { bytes: [dense], errorSq: [0], deltaSq: 0 };
     const most = Math.max(1, Math.min(m, n, Math.ceil(dense / cost) - 1, Math.ceil((RANK_HEADROOM * share * dense) / cost) + 16));
     const s = await singularValues(delta, m, n, { count: most, ops: await matrixOps(c), rng: c.rng.fork('svd') });
-    const deltaSq = sumOfSquares(delta);
     let left = deltaSq;
     const errorSq = Array.from(s.subarray(0, most), (v) => (left = Math.max(0, left - v * v)));
     return { bytes: errorSq.map((_, i) => (i + 1) * cost), errorSq, deltaSq };

@@ -70,16 +70,25 @@ async function decodePieces(
     await lossless.decode(ctx, undefined, partsOf(delta, entry.name, EXTRA_ROWS), rest, shifted(sink, byteLength(entry.dtype, target.shape)));
   } catch (error) {
     // the coder knows neither file nor tensor
-    if (error instanceof PithError && error.code === 'RESIDUAL_MALFORMED') {
+    if (error instanceof PithError && (error.code === 'RESIDUAL_MALFORMED' || error.code === 'FACTORS_MALFORMED')) {
       throw new PithError('DELTA_TENSOR', { file: delta.path, tensor: entry.name, message: error.message }, { cause: error });
     }
     throw error;
   }
 }
 
-function codecOf(state: WorkerState, delta: DeltaFile, index: number): Promise<DeltaCodec> {
+/** DELTA_MALFORMED when the file names a method or parameters that are not known here, DELTA_VERSION for a later version of one. */
+async function codecOf(state: WorkerState, delta: DeltaFile, index: number): Promise<DeltaCodec> {
   const method = delta.manifest.methods[index]!;
-  return state.codec({ name: method.name, params: method.params });
+  try {
+    const codec = await state.codec({ name: method.name, params: method.params });
+    if (method.version <= codec.version) return codec;
+    throw new PithError('DELTA_VERSION', { file: `${delta.path}: method ${method.name}`, expected: codec.version, got: method.version });
+  } catch (error) {
+    // 64 is for what the user asked; here the file asks
+    if (!(error instanceof PithError) || error.exitCode !== 64) throw error;
+    throw new PithError('DELTA_MALFORMED', { file: delta.path, message: error.message }, { cause: error });
+  }
 }
 
 function partsOf(delta: DeltaFile, tensor: string, prefix: string): PartSource {

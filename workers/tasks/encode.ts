@@ -25,7 +25,7 @@ export async function encode(state: WorkerState, task: EncodeTask, control: Task
     const tunedSha256 = await tuned.digest(control.checkpointCancel);
     const baseSha256 = await base?.digest(control.checkpointCancel);
     const lossy = coded.some((p) => !p.codec.lossless && !p.info.identical);
-    const restored = lossy ? await decodeAgain(ctx, coded, parts, base, tuned) : undefined;
+    const restored = lossy ? await decodeAgain(ctx, coded, parts, new ErrorSink(base, tuned, await state.panels())) : undefined;
     return {
       info: merge(coded, restored?.error),
       parts: spooled,
@@ -78,10 +78,8 @@ async function decodeAgain(
   ctx: Ctx,
   coded: readonly Coded[],
   parts: SpoolParts,
-  base: TensorSource | undefined,
-  tuned: TensorSource,
+  sink: ErrorSink,
 ): Promise<{ sha256: string; error: number; squares: [number, number] }> {
-  const sink = await ErrorSink.create(base, tuned);
   for (const p of coded) {
     if (p.info.identical && p.base !== undefined) await sink.copy(p.base, p.offset);
     else await p.codec.decode(ctx, p.base, parts.source(p.prefix), p.tuned, shifted(sink, p.offset));

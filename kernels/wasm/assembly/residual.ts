@@ -1,5 +1,6 @@
 // Hot loops of the residual coder; docs/formats/residual.md is the normative text, kernels/residual/codec.ts the driver.
-// Memory is laid out by the driver: every function takes plain pointers.
+// Memory is laid out by the driver: every function takes plain pointers. One file, longer than other kernels: its parts share the bit
+// and word pointers, which are locals or globals of one module for speed, and encoder and decoder of a mode are read side by side.
 //
 // A word is 8, 16 or 32 bits. sign: 2 = sign-magnitude (floats), 1 = two's complement, 0 = unsigned.
 // exponent context e' = min(15, max(0, ((base >> eshift) & emask) - ebase)).
@@ -211,7 +212,10 @@ export function setLevel(v: f32): void {
 
 // Histograms: hist[copy][ctx][token], two copies against store-to-load stalls.
 @inline function count(hist: usize, ctx: u32, token: u32, shift: i32): void {
-  const p = hist + (((ctx << shift) | token) << 2);
+  increment(hist + (((ctx << shift) | token) << 2));
+}
+
+@inline function increment(p: usize): void {
   store<u32>(p, load<u32>(p) + 1);
 }
 
@@ -249,9 +253,18 @@ export function denseTokens(
         const j = <i32>ctz<u64>(big);
         store<u8>(tok + i + j, <u8>putToken(load<u16>(z + (j << 1))));
       }
-      for (let j = 0; j < BLOCK; j += 2) {
-        count(hist, load<u8>(ctx + i + j), load<u8>(tok + i + j), shift);
-        count(hist2, load<u8>(ctx + i + j, 1), load<u8>(tok + i + j, 1), shift);
+      for (let j = 0; j < BLOCK; j += 16) {
+        const c = v128.load(ctx + i + j);
+        const t = v128.load(tok + i + j);
+        v128.store(z + (j << 1), v128.or(i16x8.shl(i16x8.extend_low_i8x16_u(c), shift), i16x8.extend_low_i8x16_u(t)));
+        v128.store(z + (j << 1), v128.or(i16x8.shl(i16x8.extend_high_i8x16_u(c), shift), i16x8.extend_high_i8x16_u(t)), 16);
+      }
+      for (let j = 0; j < BLOCK; j += 4) {
+        const k = z + (j << 1);
+        increment(hist + (<usize>load<u16>(k) << 2));
+        increment(hist2 + (<usize>load<u16>(k, 2) << 2));
+        increment(hist + (<usize>load<u16>(k, 4) << 2));
+        increment(hist2 + (<usize>load<u16>(k, 6) << 2));
       }
       level = (level + sum4(acc)) * 0.5;
     }
@@ -280,7 +293,28 @@ export function planeTokens(b: usize, n: i32, tok: usize, ctx: usize, hist: usiz
   const wb = width >> 3;
   const mmask: u32 = ((1 as u32) << mbits) - 1;
   const emask: u32 = ((1 as u32) << (width - 1 - mbits)) - 1;
-  for (let i = 0; i < n; ) {
+  let i = 0;
+  // bf16: 8 raw bits a word, so a block's are whole bytes
+  const bytes = width == 16 && sign == 2 && mbits == 7 && zeros == 0;
+  for (; bytes && i + BLOCK <= n; i += BLOCK) {
+    const bucket = planeBucket(level, levelBase);
+    let acc = i32x4.splat(0);
+    for (let j = 0; j < BLOCK; j += 16) {
+      const w0 = v128.load(b + ((i + j) << 1));
+      const w1 = v128.load(b + ((i + j) << 1), 16);
+      const e0 = v128.and(i16x8.shr_u(w0, 7), i16x8.splat(255));
+      const e1 = v128.and(i16x8.shr_u(w1, 7), i16x8.splat(255));
+      acc = i32x4.add(acc, i32x4.extadd_pairwise_i16x8_u(i16x8.add(e0, e1)));
+      v128.store(tok + i + j, i8x16.narrow_i16x8_u(e0, e1));
+      v128.store(ctx + i + j, i8x16.splat(<i8>bucket));
+      v128.store(bitPtr + j, i8x16.narrow_i16x8_u(signMantissa(w0), signMantissa(w1)));
+    }
+    bitPtr += BLOCK;
+    const row = hist + (<usize>bucket << (shift + 2));
+    for (let j = 0; j < BLOCK; j++) increment(row + (<usize>load<u8>(tok + i + j) << 2));
+    level = (level + <f32>sumLanes(acc)) * 0.5;
+  }
+  while (i < n) {
     const m = n - i < BLOCK ? n - i : BLOCK;
     const bucket = planeBucket(level, levelBase);
     let sum: u32 = 0;
@@ -303,6 +337,15 @@ export function planeTokens(b: usize, n: i32, tok: usize, ctx: usize, hist: usiz
     level = (level + <f32>(sum * 64 / m)) * 0.5;
     i += m;
   }
+}
+
+// bf16 words -> sign above the mantissa, in 16 bits
+@inline function signMantissa(w: v128): v128 {
+  return v128.or(v128.and(w, i16x8.splat(127)), v128.and(i16x8.shr_u(w, 8), i16x8.splat(128)));
+}
+
+@inline function sumLanes(v: v128): u32 {
+  return i32x4.extract_lane(v, 0) + i32x4.extract_lane(v, 1) + i32x4.extract_lane(v, 2) + i32x4.extract_lane(v, 3);
 }
 
 // Mean token of the last blocks in quarters.
@@ -359,15 +402,19 @@ export function sparseTokens(
 // ---- rANS: 32-bit states in [2^16, 2^32), 16-bit words, 12-bit frequencies, 8 lanes (lane = index & 7) ----
 
 // Encoder entry of 16 bytes: u64 floor(2^44 / f) + 1, u32 (f << 20) - 1, u16 start, u16 4096 - f.
+// 1 when x must give up a word before this symbol. No branch: it is taken once in 13 symbols, and hard to foresee.
+@inline function over(x: u32, entry: usize): u32 {
+  return <u32>(x > load<u32>(entry, 8));
+}
+
 @inline function push(x: u32, entry: usize): u32 {
-  if (x > load<u32>(entry, 8)) {
-    wordPtr -= 2;
-    store<u16>(wordPtr, <u16>x);
-    x >>= 16;
-  }
   // x < f 2^20, so x m < 2^64 and x (m - 2^44 / f) < 2^44 / f: the quotient is exact
   const q = <u32>((<u64>x * load<u64>(entry)) >> 44);
   return x + q * load<u16>(entry, 14) + load<u16>(entry, 12);
+}
+
+@inline function entryOf(k: usize, tables: usize, offset: usize): usize {
+  return tables + (<usize>load<u16>(k + offset) << 4);
 }
 
 let wordPtr: usize = 0;
@@ -387,9 +434,43 @@ function toTables(ctx: usize, n: i32, map: usize): void {
   }
 }
 
-// Codes n symbols from the last to the first; words grow downwards. `map`: context -> table, `stride`: bytes of one encoder table.
-export function ransEncode(tok: usize, ctx: usize, n: i32, map: usize, tables: usize, stride: i32, states: usize): void {
-  toTables(ctx, n, map);
+// Which entry each of n symbols has: table << shift | token, as u16.
+function toEntries(tok: usize, ctx: usize, n: i32, map: usize, shift: i32, out: usize): void {
+  const low = i8x16.splat(15);
+  for (let i = 0; i < n; i += 16) {
+    const row = v128.load(map + (load<u8>(ctx + i) & 0xf0));
+    const t = i8x16.swizzle(row, v128.and(v128.load(ctx + i), low));
+    const s = v128.load(tok + i);
+    v128.store(out + (i << 1), v128.or(i16x8.shl(i16x8.extend_low_i8x16_u(t), shift), i16x8.extend_low_i8x16_u(s)));
+    v128.store(out + (i << 1), v128.or(i16x8.shl(i16x8.extend_high_i8x16_u(t), shift), i16x8.extend_high_i8x16_u(s)), 16);
+  }
+}
+
+const RUN: i32 = 1024;
+const runEntries: usize = memory.data(2048, 16);
+
+// Codes n symbols from the last to the first; words grow downwards. `map`: context -> table, 1 << shift entries in each.
+export function ransEncode(tok: usize, ctx: usize, n: i32, map: usize, tables: usize, shift: i32, states: usize): void {
+  for (let from = (n - 1) & ~(RUN - 1); from >= 0; from -= RUN) {
+    const count = n - from < RUN ? n - from : RUN;
+    toEntries(tok + from, ctx + from, count, map, shift, runEntries);
+    encodeRun(runEntries, count, tables, states);
+  }
+}
+
+@inline function encodeRun(entries: usize, n: i32, tables: usize, states: usize): void {
+  let ptr = wordPtr;
+  let i = n;
+  while (i & 7) {
+    i--;
+    const p = states + ((i & 7) << 2);
+    const x = load<u32>(p);
+    const e = entryOf(entries + (i << 1), tables, 0);
+    const o = over(x, e);
+    store<u16>(ptr - 2, <u16>x);
+    ptr -= o << 1;
+    store<u32>(p, push(x >> (o << 4), e));
+  }
   let x0 = load<u32>(states, 0);
   let x1 = load<u32>(states, 4);
   let x2 = load<u32>(states, 8);
@@ -398,31 +479,49 @@ export function ransEncode(tok: usize, ctx: usize, n: i32, map: usize, tables: u
   let x5 = load<u32>(states, 20);
   let x6 = load<u32>(states, 24);
   let x7 = load<u32>(states, 28);
-  let i = n;
-  const whole = n & ~7;
-  while (i > whole) {
-    i--;
-    const entry = tables + load<u8>(ctx + i) * stride + (<usize>load<u8>(tok + i) << 4);
-    if ((i & 7) == 0) x0 = push(x0, entry);
-    else if ((i & 7) == 1) x1 = push(x1, entry);
-    else if ((i & 7) == 2) x2 = push(x2, entry);
-    else if ((i & 7) == 3) x3 = push(x3, entry);
-    else if ((i & 7) == 4) x4 = push(x4, entry);
-    else if ((i & 7) == 5) x5 = push(x5, entry);
-    else x6 = push(x6, entry);
-  }
   while (i > 0) {
     i -= 8;
-    const c = ctx + i;
-    const t = tok + i;
-    x7 = push(x7, tables + load<u8>(c, 7) * stride + (<usize>load<u8>(t, 7) << 4));
-    x6 = push(x6, tables + load<u8>(c, 6) * stride + (<usize>load<u8>(t, 6) << 4));
-    x5 = push(x5, tables + load<u8>(c, 5) * stride + (<usize>load<u8>(t, 5) << 4));
-    x4 = push(x4, tables + load<u8>(c, 4) * stride + (<usize>load<u8>(t, 4) << 4));
-    x3 = push(x3, tables + load<u8>(c, 3) * stride + (<usize>load<u8>(t, 3) << 4));
-    x2 = push(x2, tables + load<u8>(c, 2) * stride + (<usize>load<u8>(t, 2) << 4));
-    x1 = push(x1, tables + load<u8>(c, 1) * stride + (<usize>load<u8>(t, 1) << 4));
-    x0 = push(x0, tables + load<u8>(c, 0) * stride + (<usize>load<u8>(t, 0) << 4));
+    const k = entries + (i << 1);
+    const e7 = entryOf(k, tables, 14);
+    const o7 = over(x7, e7);
+    store<u16>(ptr - 2, <u16>x7);
+    ptr -= o7 << 1;
+    x7 = push(x7 >> (o7 << 4), e7);
+    const e6 = entryOf(k, tables, 12);
+    const o6 = over(x6, e6);
+    store<u16>(ptr - 2, <u16>x6);
+    ptr -= o6 << 1;
+    x6 = push(x6 >> (o6 << 4), e6);
+    const e5 = entryOf(k, tables, 10);
+    const o5 = over(x5, e5);
+    store<u16>(ptr - 2, <u16>x5);
+    ptr -= o5 << 1;
+    x5 = push(x5 >> (o5 << 4), e5);
+    const e4 = entryOf(k, tables, 8);
+    const o4 = over(x4, e4);
+    store<u16>(ptr - 2, <u16>x4);
+    ptr -= o4 << 1;
+    x4 = push(x4 >> (o4 << 4), e4);
+    const e3 = entryOf(k, tables, 6);
+    const o3 = over(x3, e3);
+    store<u16>(ptr - 2, <u16>x3);
+    ptr -= o3 << 1;
+    x3 = push(x3 >> (o3 << 4), e3);
+    const e2 = entryOf(k, tables, 4);
+    const o2 = over(x2, e2);
+    store<u16>(ptr - 2, <u16>x2);
+    ptr -= o2 << 1;
+    x2 = push(x2 >> (o2 << 4), e2);
+    const e1 = entryOf(k, tables, 2);
+    const o1 = over(x1, e1);
+    store<u16>(ptr - 2, <u16>x1);
+    ptr -= o1 << 1;
+    x1 = push(x1 >> (o1 << 4), e1);
+    const e0 = entryOf(k, tables, 0);
+    const o0 = over(x0, e0);
+    store<u16>(ptr - 2, <u16>x0);
+    ptr -= o0 << 1;
+    x0 = push(x0 >> (o0 << 4), e0);
   }
   store<u32>(states, x0, 0);
   store<u32>(states, x1, 4);
@@ -432,6 +531,7 @@ export function ransEncode(tok: usize, ctx: usize, n: i32, map: usize, tables: u
   store<u32>(states, x5, 20);
   store<u32>(states, x6, 24);
   store<u32>(states, x7, 28);
+  wordPtr = ptr;
 }
 
 // Decoder slot: (f - 1) << 20 | (slot - start) << 8 | token.
@@ -447,56 +547,81 @@ export function ransEncode(tok: usize, ctx: usize, n: i32, map: usize, tables: u
   return load<u32>(tables + (<usize>table << 14) + ((x & 4095) << 2));
 }
 
-// `ctx` holds tables by now.
+// Which of four lanes take a word -> shuffle that puts the next words, in order, into those lanes.
+const spread: usize = memory.data<u8>([
+  255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
+  0, 1, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
+  255, 255, 255, 255, 0, 1, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
+  0, 1, 255, 255, 2, 3, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
+  255, 255, 255, 255, 255, 255, 255, 255, 0, 1, 255, 255, 255, 255, 255, 255,
+  0, 1, 255, 255, 255, 255, 255, 255, 2, 3, 255, 255, 255, 255, 255, 255,
+  255, 255, 255, 255, 0, 1, 255, 255, 2, 3, 255, 255, 255, 255, 255, 255,
+  0, 1, 255, 255, 2, 3, 255, 255, 4, 5, 255, 255, 255, 255, 255, 255,
+  255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 1, 255, 255,
+  0, 1, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 2, 3, 255, 255,
+  255, 255, 255, 255, 0, 1, 255, 255, 255, 255, 255, 255, 2, 3, 255, 255,
+  0, 1, 255, 255, 2, 3, 255, 255, 255, 255, 255, 255, 4, 5, 255, 255,
+  255, 255, 255, 255, 255, 255, 255, 255, 0, 1, 255, 255, 2, 3, 255, 255,
+  0, 1, 255, 255, 255, 255, 255, 255, 2, 3, 255, 255, 4, 5, 255, 255,
+  255, 255, 255, 255, 0, 1, 255, 255, 2, 3, 255, 255, 4, 5, 255, 255,
+  0, 1, 255, 255, 2, 3, 255, 255, 4, 5, 255, 255, 6, 7, 255, 255,
+]);
+
+// The next words, in the low halves of the lanes in `mask`, 0 elsewhere
+@inline function wordsFor(ptr: usize, mask: i32): v128 {
+  return i8x16.swizzle(v128.load64_zero(ptr), v128.load(spread + (<usize>mask << 4)));
+}
+
+// The slots of four states; `at`: byte offset of each state's table.
+@inline function slots4(x: v128, at: v128, tables: usize): v128 {
+  const p = v128.or(at, v128.and(i32x4.shl(x, 2), i32x4.splat(16380)));
+  let s = v128.load32_zero(tables + <usize>i32x4.extract_lane(p, 0));
+  s = v128.load32_lane(tables + <usize>i32x4.extract_lane(p, 1), s, 1);
+  s = v128.load32_lane(tables + <usize>i32x4.extract_lane(p, 2), s, 2);
+  return v128.load32_lane(tables + <usize>i32x4.extract_lane(p, 3), s, 3);
+}
+
+// x = f (x >> 12) + slot - start, before new words
+@inline function next4(x: v128, s: v128): v128 {
+  const high = i32x4.shr_u(x, 12);
+  const bias = v128.and(i32x4.shr_u(s, 8), i32x4.splat(4095));
+  return i32x4.add(i32x4.add(i32x4.mul(i32x4.shr_u(s, 20), high), high), bias);
+}
+
+// `ctx` holds tables by now. Eight states in two vectors; a step decodes eight symbols.
 @inline function decodeSymbols(tok: usize, ctx: usize, n: i32, tables: usize, states: usize): void {
-  let x0 = load<u32>(states, 0);
-  let x1 = load<u32>(states, 4);
-  let x2 = load<u32>(states, 8);
-  let x3 = load<u32>(states, 12);
-  let x4 = load<u32>(states, 16);
-  let x5 = load<u32>(states, 20);
-  let x6 = load<u32>(states, 24);
-  let x7 = load<u32>(states, 28);
+  let x = v128.load(states);
+  let y = v128.load(states, 16);
+  let ptr = wordPtr;
   let i = 0;
   for (; i + 8 <= n; i += 8) {
-    const s0 = slotOf(x0, load<u8>(ctx + i, 0), tables);
-    const s1 = slotOf(x1, load<u8>(ctx + i, 1), tables);
-    const s2 = slotOf(x2, load<u8>(ctx + i, 2), tables);
-    const s3 = slotOf(x3, load<u8>(ctx + i, 3), tables);
-    const s4 = slotOf(x4, load<u8>(ctx + i, 4), tables);
-    const s5 = slotOf(x5, load<u8>(ctx + i, 5), tables);
-    const s6 = slotOf(x6, load<u8>(ctx + i, 6), tables);
-    const s7 = slotOf(x7, load<u8>(ctx + i, 7), tables);
-    x0 = pull(x0, s0);
-    store<u8>(tok + i, <u8>s0, 0);
-    x1 = pull(x1, s1);
-    store<u8>(tok + i, <u8>s1, 1);
-    x2 = pull(x2, s2);
-    store<u8>(tok + i, <u8>s2, 2);
-    x3 = pull(x3, s3);
-    store<u8>(tok + i, <u8>s3, 3);
-    x4 = pull(x4, s4);
-    store<u8>(tok + i, <u8>s4, 4);
-    x5 = pull(x5, s5);
-    store<u8>(tok + i, <u8>s5, 5);
-    x6 = pull(x6, s6);
-    store<u8>(tok + i, <u8>s6, 6);
-    x7 = pull(x7, s7);
-    store<u8>(tok + i, <u8>s7, 7);
+    const t = v128.load8x8_u(ctx + i);
+    const s = slots4(x, i32x4.shl(i32x4.extend_low_i16x8_u(t), 14), tables);
+    const r = slots4(y, i32x4.shl(i32x4.extend_high_i16x8_u(t), 14), tables);
+    const low = i32x4.splat(255);
+    const both = i16x8.narrow_i32x4_u(v128.and(s, low), v128.and(r, low));
+    v128.store64_lane(tok + i, i8x16.narrow_i16x8_u(both, both), 0);
+    x = next4(x, s);
+    y = next4(y, r);
+    // below 2^16: take a word
+    const zero = i32x4.splat(0);
+    const xt = i32x4.eq(i32x4.shr_u(x, 16), zero);
+    const yt = i32x4.eq(i32x4.shr_u(y, 16), zero);
+    const xm = i32x4.bitmask(xt);
+    const ym = i32x4.bitmask(yt);
+    x = v128.bitselect(v128.or(i32x4.shl(x, 16), wordsFor(ptr, xm)), x, xt);
+    ptr += <usize>popcnt<i32>(xm) << 1;
+    y = v128.bitselect(v128.or(i32x4.shl(y, 16), wordsFor(ptr, ym)), y, yt);
+    ptr += <usize>popcnt<i32>(ym) << 1;
   }
-  store<u32>(states, x0, 0);
-  store<u32>(states, x1, 4);
-  store<u32>(states, x2, 8);
-  store<u32>(states, x3, 12);
-  store<u32>(states, x4, 16);
-  store<u32>(states, x5, 20);
-  store<u32>(states, x6, 24);
-  store<u32>(states, x7, 28);
+  v128.store(states, x);
+  v128.store(states, y, 16);
+  wordPtr = ptr;
   for (; i < n; i++) {
     const p = states + ((i & 7) << 2);
-    const x = load<u32>(p);
-    const s = slotOf(x, load<u8>(ctx + i), tables);
-    store<u32>(p, pull(x, s));
+    const v = load<u32>(p);
+    const s = slotOf(v, load<u8>(ctx + i), tables);
+    store<u32>(p, pull(v, s));
     store<u8>(tok + i, <u8>s);
   }
 }
@@ -515,6 +640,139 @@ export function bits(): usize {
   return wordPtr > wordEnd || bitPtr - <usize>(bitCount >> 3) > bitEnd;
 }
 
+// Which of a block's tokens have raw bits
+@inline function escapes(tok: usize): u64 {
+  const limit = i8x16.splat(31);
+  let big: u64 = 0;
+  for (let j = 0; j < BLOCK; j += 16) big |= (<u64>i8x16.bitmask(i8x16.gt_u(v128.load(tok + j), limit))) << j;
+  return big;
+}
+
+// A block of 16-bit floats from its tokens; returns the sum of its magnitudes.
+@inline function applyTokens(ap: usize, bp: usize, tok: usize, eshift: i32, vmask: v128, vadd: v128): f32 {
+  let acc = f32x4.splat(0);
+  for (let j = 0; j < BLOCK; j += 16) {
+    const t = v128.load(tok + j);
+    acc = restore16(acc, i16x8.extend_low_i8x16_u(t), ap + (j << 1), bp + (j << 1), eshift, vmask, vadd);
+    acc = restore16(acc, i16x8.extend_high_i8x16_u(t), ap + (j << 1) + 16, bp + (j << 1) + 16, eshift, vmask, vadd);
+  }
+  return sum4(acc);
+}
+
+function applyEscaped(ap: usize, bp: usize, tok: usize, escaped: u64, eshift: i32, vmask: v128, vadd: v128): f32 {
+  let big = escaped;
+  for (let j = 0; j < BLOCK; j += 16) {
+    const t = v128.load(tok + j);
+    v128.store(bp + (j << 1), i16x8.extend_low_i8x16_u(t));
+    v128.store(bp + (j << 1), i16x8.extend_high_i8x16_u(t), 16);
+  }
+  for (; big != 0; big &= big - 1) {
+    const j = <i32>ctz<u64>(big);
+    store<u16>(bp + (j << 1), <u16>getToken(load<u8>(tok + j)));
+  }
+  let acc = f32x4.splat(0);
+  for (let j = 0; j < BLOCK; j += 8) acc = restore16(acc, v128.load(bp + (j << 1)), ap + (j << 1), bp + (j << 1), eshift, vmask, vadd);
+  return sum4(acc);
+}
+
+// A chunk that is being decoded, 64 bytes: u32 states[8], f32 level, u32 word pointer, u32 bit pointer, i32 bits held, u64 the bits.
+@inline function enterBits(chunk: usize): void {
+  bitPtr = load<u32>(chunk, 40);
+  bitCount = load<i32>(chunk, 44);
+  bitAcc = load<u64>(chunk, 48);
+}
+
+@inline function leaveBits(chunk: usize): void {
+  store<u32>(chunk, <u32>bitPtr, 40);
+  store<i32>(chunk, bitCount, 44);
+  store<u64>(chunk, bitAcc, 48);
+}
+
+export function enter(chunk: usize): void {
+  level = load<f32>(chunk, 32);
+  wordPtr = load<u32>(chunk, 36);
+  enterBits(chunk);
+}
+
+// m words (whole blocks, 16-bit floats) of two chunks at once: each waits for its own states, so two keep the processor busy.
+// tok, ctx: scratch of two blocks.
+export function denseDecodePair(
+  c0: usize, a0: usize, b0: usize, c1: usize, a1: usize, b1: usize, m: i32, tok: usize, ctx: usize, map: usize, tables: usize,
+  eshift: i32, emask: i32, ebase: i32, eadd: i32, levelBase: i32,
+): void {
+  const vmask = i16x8.splat(<i16>emask);
+  const vbase = i16x8.splat(<i16>ebase);
+  const vadd = i16x8.splat(<i16>eadd);
+  const low = i32x4.splat(255);
+  const zero = i32x4.splat(0);
+  let x = v128.load(c0);
+  let y = v128.load(c0, 16);
+  let u = v128.load(c1);
+  let v = v128.load(c1, 16);
+  let level0 = load<f32>(c0, 32);
+  let level1 = load<f32>(c1, 32);
+  let p0: usize = load<u32>(c0, 36);
+  let p1: usize = load<u32>(c1, 36);
+  for (let i = 0; i < m; i += BLOCK) {
+    const at = <usize>i << 1;
+    tables16(a0 + at, ctx, eshift, vmask, vbase, v128.load(map + bucketOf(level0, levelBase)));
+    tables16(a1 + at, ctx + BLOCK, eshift, vmask, vbase, v128.load(map + bucketOf(level1, levelBase)));
+    for (let j = 0; j < BLOCK; j += 8) {
+      const t = v128.load8x8_u(ctx + j);
+      const w = v128.load8x8_u(ctx + j, BLOCK);
+      const sx = slots4(x, i32x4.shl(i32x4.extend_low_i16x8_u(t), 14), tables);
+      const sy = slots4(y, i32x4.shl(i32x4.extend_high_i16x8_u(t), 14), tables);
+      const su = slots4(u, i32x4.shl(i32x4.extend_low_i16x8_u(w), 14), tables);
+      const sv = slots4(v, i32x4.shl(i32x4.extend_high_i16x8_u(w), 14), tables);
+      const xy = i16x8.narrow_i32x4_u(v128.and(sx, low), v128.and(sy, low));
+      const uv = i16x8.narrow_i32x4_u(v128.and(su, low), v128.and(sv, low));
+      const four = i8x16.narrow_i16x8_u(xy, uv);
+      v128.store64_lane(tok + j, four, 0);
+      v128.store64_lane(tok + j, four, 1, BLOCK);
+      x = next4(x, sx);
+      y = next4(y, sy);
+      u = next4(u, su);
+      v = next4(v, sv);
+      // below 2^16: take a word
+      const tx = i32x4.eq(i32x4.shr_u(x, 16), zero);
+      const ty = i32x4.eq(i32x4.shr_u(y, 16), zero);
+      const tu = i32x4.eq(i32x4.shr_u(u, 16), zero);
+      const tv = i32x4.eq(i32x4.shr_u(v, 16), zero);
+      const mx = i32x4.bitmask(tx);
+      const my = i32x4.bitmask(ty);
+      const mu = i32x4.bitmask(tu);
+      const mv = i32x4.bitmask(tv);
+      x = v128.bitselect(v128.or(i32x4.shl(x, 16), wordsFor(p0, mx)), x, tx);
+      p0 += <usize>popcnt<i32>(mx) << 1;
+      u = v128.bitselect(v128.or(i32x4.shl(u, 16), wordsFor(p1, mu)), u, tu);
+      p1 += <usize>popcnt<i32>(mu) << 1;
+      y = v128.bitselect(v128.or(i32x4.shl(y, 16), wordsFor(p0, my)), y, ty);
+      p0 += <usize>popcnt<i32>(my) << 1;
+      v = v128.bitselect(v128.or(i32x4.shl(v, 16), wordsFor(p1, mv)), v, tv);
+      p1 += <usize>popcnt<i32>(mv) << 1;
+    }
+    level0 = (level0 + restoreBlock(c0, a0 + at, b0 + at, tok, eshift, vmask, vadd)) * 0.5;
+    level1 = (level1 + restoreBlock(c1, a1 + at, b1 + at, tok + BLOCK, eshift, vmask, vadd)) * 0.5;
+  }
+  v128.store(c0, x);
+  v128.store(c0, y, 16);
+  v128.store(c1, u);
+  v128.store(c1, v, 16);
+  store<f32>(c0, level0, 32);
+  store<f32>(c1, level1, 32);
+  store<u32>(c0, <u32>p0, 36);
+  store<u32>(c1, <u32>p1, 36);
+}
+
+@inline function restoreBlock(chunk: usize, ap: usize, bp: usize, tok: usize, eshift: i32, vmask: v128, vadd: v128): f32 {
+  const big = escapes(tok);
+  if (big == 0) return applyTokens(ap, bp, tok, eshift, vmask, vadd);
+  enterBits(chunk);
+  const sum = applyEscaped(ap, bp, tok, big, eshift, vmask, vadd);
+  leaveBits(chunk);
+  return sum;
+}
+
 export function denseDecode(
   a: usize, b: usize, n: i32, tok: usize, ctx: usize, map: usize, tables: usize, states: usize, wordEnd: usize, bitEnd: usize,
   width: i32, sign: i32, eshift: i32, emask: i32, ebase: i32, eadd: i32, levelBase: i32, zeros: i32,
@@ -522,7 +780,6 @@ export function denseDecode(
   const vmask = i16x8.splat(<i16>emask);
   const vbase = i16x8.splat(<i16>ebase);
   const vadd = i16x8.splat(<i16>eadd);
-  const limit = i8x16.splat(31);
   let i = 0;
   if (width == 16 && sign == 2) {
     for (; i + BLOCK <= n; i += BLOCK) {
@@ -530,28 +787,9 @@ export function denseDecode(
       const bp = b + (i << 1);
       tables16(ap, ctx, eshift, vmask, vbase, v128.load(map + bucketOf(level, levelBase)));
       decodeSymbols(tok, ctx, BLOCK, tables, states);
-      let big: u64 = 0;
-      for (let j = 0; j < BLOCK; j += 16) big |= (<u64>i8x16.bitmask(i8x16.gt_u(v128.load(tok + j), limit))) << j;
-      let acc = f32x4.splat(0);
-      if (big == 0) {
-        for (let j = 0; j < BLOCK; j += 16) {
-          const t = v128.load(tok + j);
-          acc = restore16(acc, i16x8.extend_low_i8x16_u(t), ap + (j << 1), bp + (j << 1), eshift, vmask, vadd);
-          acc = restore16(acc, i16x8.extend_high_i8x16_u(t), ap + (j << 1) + 16, bp + (j << 1) + 16, eshift, vmask, vadd);
-        }
-      } else {
-        for (let j = 0; j < BLOCK; j += 16) {
-          const t = v128.load(tok + j);
-          v128.store(bp + (j << 1), i16x8.extend_low_i8x16_u(t));
-          v128.store(bp + (j << 1), i16x8.extend_high_i8x16_u(t), 16);
-        }
-        for (; big != 0; big &= big - 1) {
-          const j = <i32>ctz<u64>(big);
-          store<u16>(bp + (j << 1), <u16>getToken(load<u8>(tok + j)));
-        }
-        for (let j = 0; j < BLOCK; j += 8) acc = restore16(acc, v128.load(bp + (j << 1)), ap + (j << 1), bp + (j << 1), eshift, vmask, vadd);
-      }
-      level = (level + sum4(acc)) * 0.5;
+      const big = escapes(tok);
+      const sum = big == 0 ? applyTokens(ap, bp, tok, eshift, vmask, vadd) : applyEscaped(ap, bp, tok, big, eshift, vmask, vadd);
+      level = (level + sum) * 0.5;
       if (overrun(wordEnd, bitEnd)) return 1;
     }
   }
@@ -592,7 +830,25 @@ export function planeDecode(
 ): i32 {
   const wb = width >> 3;
   const mmask: u32 = ((1 as u32) << mbits) - 1;
-  for (let i = 0; i < n; ) {
+  let i = 0;
+  const bytes = width == 16 && sign == 2 && mbits == 7 && zeros == 0;
+  for (; bytes && i + BLOCK <= n; i += BLOCK) {
+    const table = i8x16.splat(<i8>load<u8>(map + planeBucket(level, levelBase)));
+    for (let j = 0; j < BLOCK; j += 16) v128.store(ctx + j, table);
+    decodeSymbols(tok, ctx, BLOCK, tables, states);
+    let acc = i32x4.splat(0);
+    for (let j = 0; j < BLOCK; j += 16) {
+      const t = v128.load(tok + j);
+      const r = v128.load(bitPtr + j);
+      acc = i32x4.add(acc, i32x4.extadd_pairwise_i16x8_u(i16x8.extadd_pairwise_i8x16_u(t)));
+      v128.store(b + ((i + j) << 1), planeWords(i16x8.extend_low_i8x16_u(t), i16x8.extend_low_i8x16_u(r)));
+      v128.store(b + ((i + j) << 1), planeWords(i16x8.extend_high_i8x16_u(t), i16x8.extend_high_i8x16_u(r)), 16);
+    }
+    bitPtr += BLOCK;
+    level = (level + <f32>sumLanes(acc)) * 0.5;
+    if (overrun(wordEnd, bitEnd)) return 1;
+  }
+  while (i < n) {
     const m = n - i < BLOCK ? n - i : BLOCK;
     memory.fill(ctx, <u8>planeBucket(level, levelBase), m);
     toTables(ctx, m, map);
@@ -616,6 +872,11 @@ export function planeDecode(
     i += m;
   }
   return 0;
+}
+
+// exponent and sign above mantissa -> bf16
+@inline function planeWords(e: v128, r: v128): v128 {
+  return v128.or(v128.or(v128.and(r, i16x8.splat(127)), i16x8.shl(e, 7)), i16x8.shl(v128.and(r, i16x8.splat(128)), 8));
 }
 
 // Positions from gap tokens; 1 when one leaves the chunk.
