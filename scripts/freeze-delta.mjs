@@ -1,0 +1,191 @@
+// Writes test/fixtures/delta-v1: frozen delta files of container version 1, their bases, and the hashes of what they restore to.
+// Run by hand after a build: node scripts/freeze-delta.mjs. A case that is there is never written again; a new row of CASES adds
+// its folder and its entry. A new container version gets a folder of its own.
+import { createHash } from 'node:crypto';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { encodeAs } from '../dist/core/float.js';
+import { Rng } from '../dist/core/rng.js';
+import { byteLength } from '../dist/core/shape.js';
+import { SafetensorsWriter } from '../dist/formats/safetensors/writer.js';
+import { deltaEncode } from '../dist/pipelines/delta-encode.js';
+import { deltaRestore } from '../dist/pipelines/delta-restore.js';
+
+/* global AbortController */
+const folder = fileURLToPath(new URL('../test/fixtures/delta-v1/', import.meta.url));
+const rng = new Rng(20);
+
+const sha = (bytes) => createHash('sha256').update(bytes).digest('hex');
+const words = (name, dtype, shape, bytes) => ({ name, dtype, shape, bytes });
+const noise = (label, n) => {
+  const r = rng.fork(label);
+  return Uint8Array.from({ length: n }, () => r.uint32());
+};
+/** Weights as a model has them: standard deviation 0.02. */
+const weights = (name, dtype, shape) =>
+  words(
+    name,
+    dtype,
+    shape,
+    encodeAs(
+      dtype,
+      rng
+        .fork(name)
+        .normals(shape.reduce((a, b) => a * b, 1))
+        .map((v) => v * 0.02),
+    ),
+  );
+/** A small step of a float tensor, as fine-tuning makes it: some last bits change. */
+const step = (v, bits = 3) => {
+  const r = rng.fork(`step ${v.name}`);
+  const bytes = v.bytes.slice();
+  const width = { F64: 8, I64: 8, F32: 4, I32: 4, BF16: 2, F16: 2 }[v.dtype] ?? 1;
+  for (let i = 0; i < bytes.length; i += width) bytes[i] ^= r.integer(1 << bits);
+  return { ...v, bytes };
+};
+/** One value in 200 changes, as in a step of reinforcement learning. */
+const sparse = (v) => ({ ...v, bytes: v.bytes.map((b, i) => (i % 400 === 0 ? b ^ 1 : b)) });
+const random = (name, dtype, shape) => words(name, dtype, shape, noise(name, byteLength(dtype, shape)));
+/** NaN payloads, infinities, both zeros, subnormals: every 97th bf16 pattern. */
+const patterns = (name, shift) => words(name, 'BF16', [676], new Uint8Array(Uint16Array.from({ length: 676 }, (_, i) => i * 97 + shift).buffer));
+
+async function save(path, views, options, metadata) {
+  const w = new SafetensorsWriter(path, views, options);
+  for (const v of views) await w.write(v);
+  await w.finalize(metadata);
+}
+const files = (dir, contents) => {
+  for (const [name, bytes] of Object.entries(contents)) {
+    mkdirSync(join(dir, name, '..'), { recursive: true });
+    writeFileSync(join(dir, name), bytes);
+  }
+};
+
+/** name -> how to make base and tuned (folders to fill), and the method. Tensor modes inside are the coder's own choice. */
+const CASES = [
+  {
+    name: 'dtypes',
+    method: 'lossless',
+    async build(base, tuned) {
+      const b = ['BF16', 'F16', 'F32'].map((d) => weights(`dense.${d}`, d, [48, 32]));
+      b.push(...['F64', 'I64', 'I32', 'I16', 'F8_E4M3', 'F8_E5M2', 'F8_E8M0', 'U8', 'I8'].map((d) => random(`noise.${d}`, d, [24, 20])));
+      b.push(...['BOOL', 'F4', 'F6_E2M3', 'C64', 'U64'].map((d) => random(`odd.${d}`, d, [16, 8])));
+      b.push(weights('sparse.BF16', 'BF16', [60, 50]), weights('sparse.F32', 'F32', [40, 40]), weights('chunks.BF16', 'BF16', [700, 100]));
+      const t = b.map((v) => (v.name.startsWith('sparse') ? sparse(v) : step(v)));
+      b.push(weights('identical', 'BF16', [30, 10]), patterns('patterns', 0), random('unrelated', 'BF16', [30, 30]));
+      t.push(
+        b.find((v) => v.name === 'identical'),
+        patterns('patterns', 1),
+        { ...random('unrelated 2', 'BF16', [30, 30]), name: 'unrelated' },
+      );
+      await save(join(base, 'model.safetensors'), b, {}, { format: 'pt' });
+      await save(join(tuned, 'model.safetensors'), t, {}, { format: 'pt', note: 'tuned "here"\n' });
+      files(base, { 'config.json': '{"a":1}\n', 'tokenizer.json': '{"base":true}\n' });
+      files(tuned, { 'config.json': '{"a":1}\n', 'tokenizer.json': '{"base":false}\n', 'sub/own.bin': noise('own', 300), 'empty.txt': '' });
+    },
+  },
+  {
+    name: 'shapes',
+    method: 'lossless',
+    async build(base, tuned) {
+      const b = [weights('embed', 'BF16', [100, 8]), weights('shrunk', 'BF16', [40, 8]), weights('reshaped', 'F32', [6, 2]), weights('retyped', 'F32', [4])];
+      b.push(weights('removed', 'F32', [5]), weights('scalar', 'F32', []), words('empty', 'BF16', [0, 4], new Uint8Array(0)), weights('名前 "x"', 'F16', [9]));
+      const of = (name) => step(b.find((v) => v.name === name));
+      const grown = { ...of('embed'), shape: [117, 8], bytes: Buffer.concat([of('embed').bytes, weights('more', 'BF16', [17, 8]).bytes]) };
+      const t = [grown, { ...of('shrunk'), shape: [30, 8], bytes: of('shrunk').bytes.slice(0, 480) }, weights('reshaped', 'F32', [3, 4])];
+      t.push(weights('retyped', 'BF16', [4]), of('scalar'), of('empty'), of('名前 "x"'), random('added', 'I64', [7]));
+      await save(join(base, 'model.safetensors'), b, {}, undefined);
+      await save(join(tuned, 'model.safetensors'), t, {}, undefined);
+    },
+  },
+  {
+    name: 'sharded',
+    method: 'lossless',
+    async build(base, tuned) {
+      const b = Array.from({ length: 7 }, (_, i) => weights(`layer.${i}.weight`, 'BF16', [20 + i, 16]));
+      await save(base, b, { shardBytes: 2000 }, { format: 'pt' });
+      await save(
+        tuned,
+        b.map((v) => step(v)),
+        { shardBytes: 1500 },
+        { format: 'pt' },
+      );
+    },
+  },
+  {
+    name: 'alone',
+    method: 'lossless',
+    alone: true,
+    async build(_, tuned) {
+      const t = [weights('w.BF16', 'BF16', [64, 40]), weights('w.F32', 'F32', [40, 30]), weights('w.F16', 'F16', [40, 30]), random('raw', 'U8', [500])];
+      // more elements than one segment of the coder holds
+      t.push(
+        words(
+          'long',
+          'I8',
+          [1_200_000],
+          Uint8Array.from({ length: 1_200_000 }, (_, i) => (i % 4096 === 0 ? 1 + ((i >> 12) % 3) : 0)),
+        ),
+      );
+      await save(join(tuned, 'model.safetensors'), t, {}, { format: 'pt' });
+      files(tuned, { 'config.json': '{}\n' });
+    },
+  },
+];
+
+const RUN = { threads: 1, maxMemoryBytes: 1e9, seed: 0, device: 'cpu', signal: new AbortController().signal, force: false, dryRun: false, resume: false };
+async function drain(pipeline) {
+  for (;;) {
+    const s = await pipeline.next();
+    if (s.done) return s.value;
+  }
+}
+function hashes(dir) {
+  const found = readdirSync(dir, { withFileTypes: true, recursive: true }).filter((e) => e.isFile());
+  const paths = found.map((e) => join(e.parentPath, e.name)).sort();
+  return Object.fromEntries(paths.map((p) => [p.slice(dir.length + 1), sha(readFileSync(p))]));
+}
+
+async function freeze(c) {
+  const out = join(folder, c.name);
+  const work = mkdtempSync(join(tmpdir(), 'pith-freeze-'));
+  try {
+    const [base, tuned, back] = ['base', 'tuned', 'back'].map((n) => join(work, n));
+    for (const d of [base, tuned]) mkdirSync(d);
+    await c.build(base, tuned);
+    const baseArg = c.alone ? undefined : base;
+    const delta = join(work, 'delta.safetensors');
+    const report = await drain(deltaEncode({ ...RUN, base: baseArg, tuned, out: delta, method: c.method, params: c.params ?? {}, selects: () => true }));
+    const r = await drain(deltaRestore({ ...RUN, base: baseArg, delta, out: back }));
+    const restored = hashes(back);
+    if (r.exact && JSON.stringify(restored) !== JSON.stringify(hashes(tuned))) throw new Error(`${c.name}: the restore is not exact`);
+    mkdirSync(out);
+    if (!c.alone) cpSync(base, join(out, 'base'), { recursive: true });
+    cpSync(delta, join(out, 'delta.safetensors'));
+    const tensors = Object.fromEntries(report.tensors.map((t) => [t.name, t.method]));
+    return {
+      name: c.name,
+      method: c.method,
+      alone: c.alone ?? false,
+      exact: r.exact,
+      delta: sha(readFileSync(delta)),
+      contentHash: r.contentHash,
+      tensors,
+      restored,
+    };
+  } finally {
+    rmSync(work, { recursive: true });
+  }
+}
+
+mkdirSync(folder, { recursive: true });
+const list = join(folder, 'cases.json');
+const frozen = existsSync(list) ? JSON.parse(readFileSync(list, 'utf8')) : { version: 1, cases: [] };
+for (const c of CASES) {
+  if (frozen.cases.some((f) => f.name === c.name)) continue;
+  frozen.cases.push(await freeze(c));
+  console.log(`frozen: ${c.name}`);
+}
+writeFileSync(list, `${JSON.stringify(frozen, null, 1)}\n`);

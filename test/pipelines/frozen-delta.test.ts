@@ -1,0 +1,63 @@
+/** Delta files that were frozen when container version 1 was: today's decoder must bring them back for ever. Never written by a test. */
+import { expect } from 'chai';
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Pipeline } from '../../core/events.js';
+import { deltaInfo } from '../../pipelines/delta-info.js';
+import { deltaRestore } from '../../pipelines/delta-restore.js';
+import { deltaVerify } from '../../pipelines/delta-verify.js';
+import { hashTree, ROOT, tempDir } from '../support/files.js';
+
+interface FrozenCase {
+  readonly name: string;
+  readonly method: string;
+  readonly alone: boolean;
+  readonly exact: boolean;
+  readonly delta: string;
+  readonly contentHash: string;
+  readonly tensors: Readonly<Record<string, string>>;
+  readonly restored: Readonly<Record<string, string>>;
+}
+
+const FOLDER = join(ROOT, 'test', 'fixtures', 'delta-v1');
+const { version, cases } = JSON.parse(readFileSync(join(FOLDER, 'cases.json'), 'utf8')) as { version: number; cases: FrozenCase[] };
+const RUN = { threads: 2, maxMemoryBytes: 1e9, seed: 0, device: 'cpu' as const, signal: new AbortController().signal };
+const WRITE = { force: false, dryRun: false, resume: false };
+
+async function drain<R>(pipeline: Pipeline<R>): Promise<R> {
+  for (;;) {
+    const step = await pipeline.next();
+    if (step.done === true) return step.value;
+  }
+}
+
+describe('frozen delta files, version 1', () => {
+  it('are there, one for every kind of pair', () => {
+    expect(version).to.equal(1);
+    expect(cases.map((c) => c.name)).to.include.members(['dtypes', 'shapes', 'sharded', 'alone']);
+  });
+
+  for (const c of cases) {
+    const delta = join(FOLDER, c.name, 'delta.safetensors');
+    const base = c.alone ? undefined : join(FOLDER, c.name, 'base');
+
+    it(`${c.name}: the file is the one that was frozen and says the same of itself`, () => {
+      expect(createHash('sha256').update(readFileSync(delta)).digest('hex')).to.equal(c.delta);
+      const info = deltaInfo(delta);
+      expect(info.version).to.equal(1);
+      expect(info.exact).to.equal(c.exact);
+      expect(Object.fromEntries(info.tensors.map((t) => [t.name, t.method]))).to.deep.equal(c.tensors);
+    });
+
+    it(`${c.name}: restores to the frozen hashes, and verifies`, async () => {
+      using dir = tempDir();
+      const out = join(dir.path, 'back');
+      const r = await drain(deltaRestore({ ...RUN, ...WRITE, base, delta, out }));
+      expect(r.exact).to.equal(c.exact);
+      expect(r.contentHash).to.equal(c.contentHash);
+      expect(hashTree(out)).to.deep.equal(c.restored);
+      expect((await drain(deltaVerify({ ...RUN, base, delta, tuned: undefined }))).mismatches).to.deep.equal([]);
+    });
+  }
+});
