@@ -115,7 +115,7 @@ function bind(path: string, lib: KoffiLib): Blas {
       c: unknown,
       ldc: number,
     ) => {
-      if (m > 0 && n > 0) f(ROW_MAJOR, trans(ta), trans(tb), m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+      if (m > 0 && n > 0 && k > 0) f(ROW_MAJOR, trans(ta), trans(tb), m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
     };
   let threads = 0;
   return {

@@ -39,7 +39,7 @@ function blasOps(blas: Blas): MatrixOps {
     gram(a, m, n, rows) {
       const p = rows ? m : n;
       const c = new Float32Array(p * p);
-      blas.ssyrk(true, !rows, p, rows ? n : m, 1, a, n, 0, c, p);
+      if (a.length > 0) blas.ssyrk(true, !rows, p, rows ? n : m, 1, a, n, 0, c, p);
       mirror(c, p);
       return c;
     },

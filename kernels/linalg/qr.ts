@@ -22,6 +22,18 @@ export function orthonormalBasis(y: Float32Array, m: number, k: number, ops: Mat
   return fast === undefined ? { q: new Float32Array(householderQ(y64, m, k)), span: Infinity } : { q: new Float32Array(fast.q), span: fast.span };
 }
 
+/**
+ * A well-conditioned basis of the same span in f32, for the inside of an iteration: Q = Y L^-T with L L^T = Y^T Y. The span of
+ * diag(L) tells how far it is from orthonormal; beyond what f32 holds the exact way is taken.
+ */
+export function conditionedBasis(y: Float32Array, m: number, k: number, ops: MatrixOps): { q: Float32Array; span: number } {
+  const l = cholesky(new Float64Array(ops.multiply(true, false, k, k, m, y, y)), k);
+  let [low, high] = [Infinity, 0];
+  for (let i = 0; l !== undefined && i < k; i++) [low, high] = [Math.min(low, l[i * k + i]!), Math.max(high, l[i * k + i]!)];
+  if (l === undefined || high > F32_SPAN * low) return orthonormalBasis(y, m, k, ops);
+  return { q: ops.multiply(false, true, m, k, k, y, new Float32Array(invertLower(l, k))), span: high / low };
+}
+
 interface Pass {
   readonly q: Float64Array;
   readonly span: number;
@@ -43,6 +55,8 @@ function choleskyQr(y: Float64Array, m: number, k: number, ops: MatrixOps): Pass
 
 /** Up to this span of diag(R) one pass in f64 already leaves less than the rounding to f32: cond^2 2^-53. */
 const ONE_PASS_SPAN = 1e3;
+/** Up to this span Y^T Y in f32 still has its small pivots to two digits: span^2 2^-24. */
+const F32_SPAN = 300;
 /** Largest loss of orthogonality that a second pass still repairs: diag(R) may span this much. */
 const MAX_SPAN = 1e6;
 

@@ -9,7 +9,7 @@ import { PithError } from '../../core/errors.js';
 import type { Rng } from '../../core/rng.js';
 import { eigh } from './eigh.js';
 import { transposed, type MatrixOps } from './matrix-ops.js';
-import { orthonormalBasis, orthonormalize } from './qr.js';
+import { conditionedBasis, orthonormalize } from './qr.js';
 
 export interface SvdOptions {
   readonly rank: number;
@@ -59,7 +59,7 @@ export async function truncatedSvd(w: Float32Array, m: number, n: number, option
   const tall = m >= n;
   // start: an orthonormal basis X (side, k) of the short side's leading directions
   const omega = rng.symmetric(side * k);
-  const x = gramIsCheaper(m, n, k, steps) ? gramSubspace(w, m, n, k, steps, omega, ops) : powerSubspace(w, m, n, k, steps, omega, ops);
+  const x = gramIsCheaper(m, n, k, steps) ? gramSubspace(ops.gram(w, m, n, m < n), side, k, steps, omega, ops) : powerSubspace(w, m, n, k, steps, omega, ops);
   // long-side basis Q, then B = Q^T W (or W Q): the exact step
   const long = Math.max(m, n);
   const y = tall ? ops.multiply(false, false, m, k, n, w, x) : ops.multiply(true, false, n, k, m, w, x);
@@ -78,6 +78,77 @@ export async function truncatedSvd(w: Float32Array, m: number, n: number, option
   return { u, s, vt, frobeniusSq, residualFro: Math.sqrt(Math.max(0, frobeniusSq - explained)) };
 }
 
+/** The best rank-r approximation as a product; the right (or left) factor has orthonormal rows (columns). */
+export interface LowRank {
+  /** (m, r) */
+  readonly left: Float32Array;
+  /** (r, n); left right ~ W, and both carry sqrt(s_k) */
+  readonly right: Float32Array;
+  /** r values, falling. */
+  readonly s: Float64Array;
+  readonly residualFro: number;
+}
+
+/**
+ * B A with B = W V / sqrt(s), A = sqrt(s) V^T (for m >= n; else the other side), s_k = ||W v_k||: the product is W V V^T, the best
+ * one in the span of V. Costs one product with r columns where `truncatedSvd` needs two with k; its U is not re-orthogonalized.
+ */
+export async function lowRankFactors(w: Float32Array, m: number, n: number, options: SvdOptions & { readonly frobeniusSq: number }): Promise<LowRank> {
+  const { ops, rng, frobeniusSq } = options;
+  const side = Math.min(m, n);
+  const k = Math.min(side, options.rank + (options.oversampling ?? DEFAULTS.oversampling));
+  const steps = options.powerSteps ?? DEFAULTS.powerSteps;
+  if (frobeniusSq === 0 || !gramIsCheaper(m, n, k, steps)) return balanced(await truncatedSvd(w, m, n, options), m, n);
+  const tall = m >= n;
+  const g = ops.gram(w, m, n, !tall);
+  const x = gramSubspace(g, side, k, steps, rng.symmetric(side * k), ops);
+  const gx = ops.multiply(false, false, side, k, side, g, x);
+  const { values, vectors } = eigh(symmetric(ops.multiply(true, false, k, k, side, x, gx), k), k, { blas: ops.blas });
+  const r = Math.min(options.rank, values.filter((v) => v > NOISE * values[k - 1]!).length);
+  // the r leading Ritz vectors, (r, side)
+  const top = new Float32Array(r * k);
+  for (let i = 0; i < r; i++) top.set(vectors.subarray((k - 1 - i) * k, (k - i) * k), i * k);
+  const v = ops.multiply(false, true, r, side, k, top, x);
+  const y = tall ? ops.multiply(false, true, m, r, n, w, v) : ops.multiply(false, false, r, n, m, v, w);
+  return scaled(y, v, tall, Math.max(m, n), r, frobeniusSq);
+}
+
+function symmetric(h: Float32Array, k: number): Float64Array {
+  const out = new Float64Array(h);
+  for (let i = 0; i < k; i++) for (let j = 0; j < i; j++) out[i * k + j] = out[j * k + i] = (h[i * k + j]! + h[j * k + i]!) / 2;
+  return out;
+}
+
+/** y: W V (long, r) when tall, else V^T W (r, long); v: (r, side). */
+function scaled(y: Float32Array, v: Float32Array, tall: boolean, long: number, r: number, frobeniusSq: number): LowRank {
+  const side = r === 0 ? 0 : v.length / r;
+  const squares = new Float64Array(r);
+  if (tall) for (let i = 0; i < long; i++) for (let k = 0; k < r; k++) squares[k] = squares[k]! + y[i * r + k]! * y[i * r + k]!;
+  else for (let k = 0; k < r; k++) squares[k] = sumOfSquares(y.subarray(k * long, (k + 1) * long));
+  const s = squares.map(Math.sqrt);
+  const root = s.map(Math.sqrt);
+  const explained = squares.reduce((sum, q) => sum + q, 0);
+  const residualFro = Math.sqrt(Math.max(0, frobeniusSq - explained));
+  if (tall) {
+    for (let i = 0; i < long; i++) for (let k = 0; k < r; k++) y[i * r + k] = y[i * r + k]! / root[k]!;
+    for (let k = 0; k < r; k++) for (let j = 0; j < side; j++) v[k * side + j] = v[k * side + j]! * root[k]!;
+    return { left: y, right: v, s, residualFro };
+  }
+  const left = new Float32Array(side * r);
+  for (let k = 0; k < r; k++) {
+    for (let j = 0; j < long; j++) y[k * long + j] = y[k * long + j]! / root[k]!;
+    for (let i = 0; i < side; i++) left[i * r + k] = v[k * side + i]! * root[k]!;
+  }
+  return { left, right: y, s, residualFro };
+}
+
+function balanced({ u, s, vt, residualFro }: Svd, m: number, n: number): LowRank {
+  const r = s.length;
+  for (let i = 0; i < m; i++) for (let k = 0; k < r; k++) u[i * r + k] = u[i * r + k]! * Math.sqrt(s[k]!);
+  for (let k = 0; k < r; k++) for (let j = 0; j < n; j++) vt[k * n + j] = vt[k * n + j]! * Math.sqrt(s[k]!);
+  return { left: u, right: vt, s, residualFro };
+}
+
 const kept = (s: Float64Array): number => s.filter((v) => v > NOISE * s[0]!).length;
 
 /** Multiplications: the Gram matrix (half of m n side) and steps of 2 side^2 k, against 4 m n k a step. */
@@ -86,19 +157,17 @@ function gramIsCheaper(m: number, n: number, k: number, steps: number): boolean 
   return m * n * side + 2 * side * side * k * (steps + 1) < 4 * m * n * k * steps;
 }
 
-function gramSubspace(w: Float32Array, m: number, n: number, k: number, steps: number, omega: Float32Array, ops: MatrixOps): Float32Array {
-  const side = Math.min(m, n);
-  const g = ops.gram(w, m, n, m < n);
+function gramSubspace(g: Float32Array, side: number, k: number, steps: number, omega: Float32Array, ops: MatrixOps): Float32Array {
   const times = (x: Float32Array): Float32Array => ops.multiply(false, false, side, k, side, g, x);
-  let { q: x, span } = orthonormalBasis(times(omega), side, k, ops);
+  let { q: x, span } = conditionedBasis(times(omega), side, k, ops);
   for (let i = 0; i < steps;) {
     // two steps at once where the spectrum is so flat that f32 still holds the span of G^2
     const pair = i + 1 < steps && span < FLAT_SPAN;
-    ({ q: x, span } = orthonormalBasis(pair ? times(times(x)) : times(x), side, k, ops));
+    ({ q: x, span } = conditionedBasis(pair ? times(times(x)) : times(x), side, k, ops));
     if (pair) span = Math.sqrt(span);
     i += pair ? 2 : 1;
   }
-  return x;
+  return orthonormalize(x, side, k, ops);
 }
 
 function powerSubspace(w: Float32Array, m: number, n: number, k: number, steps: number, omega: Float32Array, ops: MatrixOps): Float32Array {

@@ -15,7 +15,7 @@ import { PithError } from '../../core/errors.js';
 import { matrixShape } from '../../core/shape.js';
 import type { TensorInfo } from '../../core/tensor.js';
 import { matrixOps } from '../../kernels/linalg/matrix-ops.js';
-import { singularValues, sumOfSquares, truncatedSvd } from '../../kernels/linalg/truncated-svd.js';
+import { lowRankFactors, singularValues, sumOfSquares } from '../../kernels/linalg/truncated-svd.js';
 import { componentBytes, FACTOR_FORMATS, factorShapes, loadFactor, storeFactor, type Axis, type StoredFactor } from '../../kernels/lowrank/factors.js';
 import { isDense, PanelKernel, type DenseDType } from '../../kernels/lowrank/panel.js';
 import type { RateCurve } from '../../kernels/lowrank/water-fill.js';
@@ -88,15 +88,13 @@ class Ere implements DeltaCodec {
     const ops = await matrixOps(c);
     const rank = Math.min(assigned['rank'] ?? this.p.rank ?? (await rankOfEnergy(delta, m, n, this.p.energy ?? DEFAULT_ENERGY, ops, c)), m, n);
     if (!this.#pays(tuned, rank)) return none;
-    const { u, s, vt, residualFro, frobeniusSq } = await truncatedSvd(delta, m, n, { rank, ops, rng: c.rng.fork('svd'), frobeniusSq: norm });
+    // B A = W V V^T, both factors with sqrt(s_k)
+    const { left, right, s, residualFro } = await lowRankFactors(delta, m, n, { rank, ops, rng: c.rng.fork('svd'), frobeniusSq: norm });
     c.checkpointCancel();
     const r = s.length;
-    // B = U sqrt(S), A = sqrt(S) V^T
-    for (let i = 0; i < m; i++) for (let k = 0; k < r; k++) u[i * r + k] = u[i * r + k]! * Math.sqrt(s[k]!);
-    for (let k = 0; k < r; k++) for (let j = 0; j < n; j++) vt[k * n + j] = vt[k * n + j]! * Math.sqrt(s[k]!);
-    await writeFactor(parts, 'lora_A', storeFactor(vt, r, n, 'rows', this.p.factors));
-    await writeFactor(parts, 'lora_B', storeFactor(u, m, r, 'columns', this.p.factors));
-    return { identical: false, facts: { rank: r, residual: frobeniusSq > 0 ? residualFro / Math.sqrt(frobeniusSq) : 0 } };
+    await writeFactor(parts, 'lora_A', storeFactor(right, r, n, 'rows', this.p.factors));
+    await writeFactor(parts, 'lora_B', storeFactor(left, m, r, 'columns', this.p.factors));
+    return { identical: false, facts: { rank: r, residual: norm > 0 ? residualFro / Math.sqrt(norm) : 0 } };
   }
 
   /** D, (m, n) f32, valid until the next call; `same`: every stored byte agrees; `norm`: ||D||_F^2, not finite when a value is not. */

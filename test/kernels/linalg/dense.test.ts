@@ -65,7 +65,12 @@ describe('kernels/linalg dense', () => {
         for (let i = 0; i < n; i++) {
           const v = vectors.subarray(i * n, (i + 1) * n);
           const av = naiveProduct(a, v, n, n, 1);
-          expect(distance(av, v.map((x) => x * values[i]!))).to.be.lessThan(1e-9 * (1 + values[n - 1]!));
+          expect(
+            distance(
+              av,
+              v.map((x) => x * values[i]!),
+            ),
+          ).to.be.lessThan(1e-9 * (1 + values[n - 1]!));
         }
         expect(identityError(transpose64(Float64Array.from(vectors), n), n, n)).to.be.lessThan(1e-9);
         expect(distance(eigh(a, n, { blas, vectors: false }).values, values)).to.be.lessThan(1e-9 * (1 + values[n - 1]!));
@@ -76,7 +81,12 @@ describe('kernels/linalg dense', () => {
       const ops = await matrixOps({ blasThreads: 1, blas: blas !== undefined });
       const [m, k] = [300, 24];
       for (const cond of [1e1, 1e2, 1e3, 1e4, 1e7, 1e12]) {
-        const y = withSpectrum(rng, m, k, Array.from({ length: k }, (_, i) => cond ** (-i / (k - 1))));
+        const y = withSpectrum(
+          rng,
+          m,
+          k,
+          Array.from({ length: k }, (_, i) => cond ** (-i / (k - 1))),
+        );
         const { q } = orthonormalBasis(y, m, k, ops);
         expect(identityError(q, m, k), `cond ${cond}`).to.be.lessThan(2e-6);
       }

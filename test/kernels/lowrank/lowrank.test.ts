@@ -60,7 +60,10 @@ describe('kernels/lowrank', () => {
         // W0 = 0 and A = 1: the sum is the value itself
         const zeros = new Uint8Array(2 * b.length);
         const got = kernel.factor(Float32Array.of(1), 1, 1, b.length).add('BF16', zeros, b);
-        const expected = encodeAs('BF16', b.map((v) => Math.fround(0 + Math.fround(0 + v))));
+        const expected = encodeAs(
+          'BF16',
+          b.map((v) => Math.fround(0 + Math.fround(0 + v))),
+        );
         for (let i = 0; i < b.length; i++) {
           const [g, e] = [got[2 * i]! | (got[2 * i + 1]! << 8), expected[2 * i]! | (expected[2 * i + 1]! << 8)];
           if (Number.isNaN(b[i]!)) expect(g & 0x7fff).to.be.greaterThan(0x7f80);
@@ -117,10 +120,15 @@ describe('kernels/lowrank', () => {
 
   it('4-bit codes pack and unpack', () => {
     fc.assert(
-      fc.property(fc.integer({ min: 0, max: 9 }), fc.integer({ min: 0, max: 9 }), fc.infiniteStream(fc.integer({ min: -8, max: 7 })), (rows, columns, stream) => {
-        const codes = Int8Array.from([...stream.take(rows * columns)]);
-        expect(unpackInt4(packInt4(codes, rows, columns), rows, columns)).to.deep.equal(codes);
-      }),
+      fc.property(
+        fc.integer({ min: 0, max: 9 }),
+        fc.integer({ min: 0, max: 9 }),
+        fc.infiniteStream(fc.integer({ min: -8, max: 7 })),
+        (rows, columns, stream) => {
+          const codes = Int8Array.from([...stream.take(rows * columns)]);
+          expect(unpackInt4(packInt4(codes, rows, columns), rows, columns)).to.deep.equal(codes);
+        },
+      ),
     );
   });
 });
@@ -150,22 +158,31 @@ describe('kernels/lowrank water-fill', () => {
   it('is never worse than any equal split, and never over the budget', () => {
     const values = fc.array(fc.double({ min: 1e-3, max: 10, noNaN: true }), { minLength: 1, maxLength: 12 });
     fc.assert(
-      fc.property(fc.array(fc.tuple(values, fc.integer({ min: 1, max: 9 })), { minLength: 1, maxLength: 6 }), fc.integer({ min: 0, max: 200 }), (layers, budget) => {
-        const curves = layers.map(([s, cost]) => curve([...s].sort((a, b) => b - a), cost));
-        const got = withinBytes(curves, budget);
-        expect(got.bytes).to.be.at.most(budget);
-        const largest = Math.max(...layers.map(([, cost]) => cost));
-        for (let r = 0; r <= 12; r++) {
-          const ranks = curves.map((c) => Math.min(r, c.bytes.length - 1));
-          const bytes = ranks.reduce((sum, p, i) => sum + curves[i]!.bytes[p]!, 0);
-          // optimal up to one component: compare with what fits when one is set aside
-          if (bytes + largest > budget) continue;
-          const error = ranks.reduce((sum, p, i) => sum + curves[i]!.errorSq[p]!, 0);
-          expect(got.errorSq).to.be.at.most(error + 1e-9 * (1 + error));
-        }
-        const back = withinError(curves, got.errorSq + 1e-9);
-        expect(back.bytes).to.be.at.most(got.bytes + largest);
-      }),
+      fc.property(
+        fc.array(fc.tuple(values, fc.integer({ min: 1, max: 9 })), { minLength: 1, maxLength: 6 }),
+        fc.integer({ min: 0, max: 200 }),
+        (layers, budget) => {
+          const curves = layers.map(([s, cost]) =>
+            curve(
+              [...s].sort((a, b) => b - a),
+              cost,
+            ),
+          );
+          const got = withinBytes(curves, budget);
+          expect(got.bytes).to.be.at.most(budget);
+          const largest = Math.max(...layers.map(([, cost]) => cost));
+          for (let r = 0; r <= 12; r++) {
+            const ranks = curves.map((c) => Math.min(r, c.bytes.length - 1));
+            const bytes = ranks.reduce((sum, p, i) => sum + curves[i]!.bytes[p]!, 0);
+            // optimal up to one component: compare with what fits when one is set aside
+            if (bytes + largest > budget) continue;
+            const error = ranks.reduce((sum, p, i) => sum + curves[i]!.errorSq[p]!, 0);
+            expect(got.errorSq).to.be.at.most(error + 1e-9 * (1 + error));
+          }
+          const back = withinError(curves, got.errorSq + 1e-9);
+          expect(back.bytes).to.be.at.most(got.bytes + largest);
+        },
+      ),
     );
   });
 

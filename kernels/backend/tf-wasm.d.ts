@@ -1,0 +1,1 @@
+export { setWasmPaths, setThreadsCount, BackendWasm } from '@tensorflow/tfjs-backend-wasm';
