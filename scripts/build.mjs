@@ -28,6 +28,13 @@ function buildWasm() {
   }
 }
 
+const COMMONJS = [
+  "import { createRequire as requireFrom } from 'node:module';",
+  "import { dirname as folderOf } from 'node:path';",
+  "import { fileURLToPath as pathOf } from 'node:url';",
+  'const require = requireFrom(import.meta.url), __filename = pathOf(import.meta.url), __dirname = folderOf(__filename);',
+].join('\n');
+
 /** tfjs weighs 300 MB installed; the bundles hold what pith uses of it, in one shared engine. */
 async function buildVendor() {
   const entries = ['tf', 'tf-wasm', 'tf-webgpu'].map((n) => `kernels/backend/vendor/${n}.mjs`).filter((f) => existsSync(f));
@@ -43,10 +50,14 @@ async function buildVendor() {
     splitting: true,
     format: 'esm',
     platform: 'node',
+    // ES modules: names can be exported, and the parts share one tfjs-core
+    mainFields: ['module', 'main'],
     target: 'node20',
     minify: true,
     legalComments: 'none',
     logLevel: 'error',
+    // the wasm loader asks for fs by require
+    banner: { js: COMMONJS },
   });
   const wasmDir = join(dirname(require.resolve('@tensorflow/tfjs-backend-wasm/package.json')), 'dist');
   for (const f of readdirSync(wasmDir).filter((f) => f.endsWith('.wasm'))) cpSync(join(wasmDir, f), join('dist/vendor', f));
@@ -65,12 +76,6 @@ async function buildTypeScript() {
 
 /** Needed by oclif for plugins in TypeScript, which pith has none of. */
 const NEVER_LOADED = ['typescript', 'ts-node', 'tsx'];
-const COMMONJS = [
-  "import { createRequire as requireFrom } from 'node:module';",
-  "import { dirname as folderOf } from 'node:path';",
-  "import { fileURLToPath as pathOf } from 'node:url';",
-  'const require = requireFrom(import.meta.url), __filename = pathOf(import.meta.url), __dirname = folderOf(__filename);',
-].join('\n');
 
 /** A module's own place in dist/, whatever chunk it ends in: the parts beside it are found by it. */
 const ownPlace = {
@@ -107,7 +112,7 @@ async function bundleEntries() {
     legalComments: 'none',
     logLevel: 'error',
     metafile: true,
-    external: ['piscina', 'koffi', '#*', ...NEVER_LOADED],
+    external: ['piscina', 'koffi', 'webgpu', '#*', ...NEVER_LOADED],
     banner: { js: COMMONJS },
     plugins: [ownPlace],
   });

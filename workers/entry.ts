@@ -31,6 +31,8 @@ async function dispatch(task: Task, control: TaskControl): Promise<unknown> {
       return (await import('./tasks/decode.js')).decode(state, task, control);
     case 'hash':
       return (await import('./tasks/hash.js')).hash(state, task, control);
+    case 'probe':
+      return (await import('./tasks/probe.js')).probe(task);
     case 'diff':
       return (await import('./tasks/diff.js')).diff(state, task, control);
   }

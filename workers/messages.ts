@@ -125,15 +125,36 @@ export interface DiffResult {
   readonly maxAbs: number;
 }
 
+/** Sets up a backend and measures it: what doctor asks. */
+export interface ProbeTask {
+  readonly type: 'probe';
+  readonly device: Device;
+  readonly blas: boolean;
+  /** BLAS threads. */
+  readonly threads: number;
+}
+
+export interface ProbeResult {
+  readonly found: boolean;
+  readonly software: boolean;
+  readonly description: string;
+  /** Why it was not found. */
+  readonly message?: string;
+  readonly gflops?: number;
+  readonly gbPerSecond?: number;
+  readonly maxError?: number;
+}
+
 export interface TaskResults {
   encode: EncodeResult;
   rates: RatesResult;
   decode: DecodeResult;
   hash: HashResult;
   diff: DiffResult;
+  probe: ProbeResult;
 }
 
-export type Task = EncodeTask | RatesTask | DecodeTask | HashTask | DiffTask;
+export type Task = EncodeTask | RatesTask | DecodeTask | HashTask | DiffTask | ProbeTask;
 export type ResultOf<T extends Task> = TaskResults[T['type']];
 
 export interface Envelope {
