@@ -137,7 +137,7 @@ async function methodsOf(o: EncodeOptions): Promise<PlannedMethod[]> {
     codec: (await loadMethod('delta', name)).create(params),
     selects,
   });
-  const methods = [await planned('lossless', {}, () => true)];
+  const methods = [await planned('lossless', o.method === 'lossless' ? o.params : {}, () => true)];
   const { embeddings } = o;
   const own = embeddings !== undefined && !(embeddings !== 'lossless' && 'bytes' in embeddings);
   const isEmbedding = (t: TensorPlan): boolean => t.role === 'embedding' || t.role === 'head';

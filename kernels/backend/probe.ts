@@ -1,4 +1,5 @@
 /** What one backend can do here: a product that is checked, then timed, and how fast memory moves. */
+import type { Tensor } from '#tf';
 import { Rng } from '../../core/rng.js';
 import type { Backend } from './setup.js';
 
@@ -19,7 +20,7 @@ export async function measureBackend(backend: Backend, side: number): Promise<Sp
   const { tf } = backend;
   const maxError = await checkedProduct(backend);
   const x = tf.tensor2d(new Rng(1).symmetric(side * side), [side, side]);
-  const best = async (run: () => import('#tf').Tensor): Promise<number> => {
+  const best = async (run: () => Tensor): Promise<number> => {
     let least = Infinity;
     for (let i = 0; i <= ROUNDS; i++) {
       const start = performance.now();

@@ -1,6 +1,7 @@
 /** Picks and sets up the tfjs backend of a thread: wasm (with or without BLAS), WebGPU on Dawn, or TensorFlow's own library. */
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
+import type * as tfjs from '#tf';
 import type { Device } from '../../core/device.js';
 import { PithError } from '../../core/errors.js';
 import { loadBlas, type Blas } from './blas.js';
@@ -10,7 +11,7 @@ export interface Backend {
   /** tfjs's own name: wasm, webgpu or tensorflow. */
   readonly tfName: string;
   readonly blas: Blas | undefined;
-  readonly tf: typeof import('#tf');
+  readonly tf: typeof tfjs;
   /** What computes, for people: the library, the adapter, the package. */
   readonly description: string;
   /** True for an emulated GPU: for tests, never picked by `auto`. */
@@ -89,7 +90,7 @@ async function findAdapter(): Promise<Adapter> {
   const unavailable = (message: string): PithError => new PithError('DEVICE_UNAVAILABLE', { device: 'webgpu', message });
   let dawn: { create(options: string[]): unknown; globals: object };
   try {
-    dawn = (await import('webgpu')) as unknown as typeof dawn;
+    dawn = await import('webgpu');
   } catch {
     throw unavailable('the optional package "webgpu" is not installed: npm install webgpu');
   }

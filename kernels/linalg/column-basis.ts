@@ -3,6 +3,7 @@
  * is (nearly) singular its eigenvectors, the directions that are rounding noise left out. In f64; no Householder pass, whose
  * time would be a hundred times that of the products.
  */
+import { PithError } from '../../core/errors.js';
 import { cholesky, invertLower } from './cholesky.js';
 import { eigh } from './eigh.js';
 import type { MatrixOps } from './matrix-ops.js';
@@ -21,16 +22,17 @@ export interface ColumnBasisOptions {
   readonly most?: number;
 }
 
-/** Largest span of diag(R) for one pass, error cond^2 2^-53; and for two. */
+/** Largest span of diag(R) for one pass (error cond^2 2^-53, 4e-11 measured at worst: far below the rounding to f32); and for two. */
 const ONE_PASS_SPAN = 1e2;
 const TWO_PASS_SPAN = 1e6;
 /** Directions of y below this share of its largest are rounding of f32. */
 const NOISE = 1e-6;
 
-/** y: (rows, k), changed when `against` is given. */
+/** y: (rows, k), finite (NOT_FINITE otherwise), changed when `against` is given. */
 export function columnBasis(y: Float64Array, rows: number, k: number, ops: MatrixOps, options: ColumnBasisOptions = {}): ColumnBasis {
   const { against, width = 0, most = Infinity } = options;
   const scale = Math.sqrt(largestColumn(y, k));
+  if (!Number.isFinite(scale)) throw new PithError('NOT_FINITE', { message: `a product of ${rows} rows overflows` });
   if (scale === 0) return { q: new Float64Array(0), k: 0 };
   if (against === undefined || width === 0) return most < k ? strongest(y, rows, k, scale, most, ops) : basisOf(y, rows, k, scale, ops);
   // twice: the first projection leaves rounding of the part that it takes away

@@ -54,7 +54,7 @@ export function forEachBackend(title: string, suite: (open: () => Backend) => vo
           backend = got;
           return;
         }
-        console.log(`    ${name} is not here: ${got}`);
+        process.stdout.write(`    ${name} is not here: ${got}\n`);
         // nothing to run on: the suite of this backend is absent, not passed
         this.test?.parent?.tests.splice(0);
         this.skip();

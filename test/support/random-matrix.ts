@@ -1,5 +1,5 @@
 /** Matrices with a known spectrum, and the naive products that kernels are checked against. */
-import { Rng } from '../../core/rng.js';
+import type { Rng } from '../../core/rng.js';
 
 /** (m, n) row-major product in f64 of (m, k) and (k, n). */
 export function naiveProduct(a: ArrayLike<number>, b: ArrayLike<number>, m: number, k: number, n: number): Float64Array {
