@@ -1,12 +1,11 @@
 /** Last step of an encode: manifest, side files and spooled parts become one delta file. */
-import { createHash } from 'node:crypto';
 import { basename, resolve } from 'node:path';
 import { pithVersion } from '../core/version.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import type { DeltaManifest, SideFileEntry, TensorEntry } from '../formats/delta/schema.js';
 import { deflated, type DeltaContent, type StoredPart } from '../formats/delta/write.js';
+import { hashFile, packFiles } from '../formats/delta/side-files.js';
 import { contentHash } from '../formats/hash.js';
-import * as io from '../formats/io.js';
 import { checkpointFolder, listSideFiles } from '../formats/open-checkpoint.js';
 import type { EncodeResult } from '../workers/messages.js';
 import type { DeltaPlan, PlannedTensor } from './delta-plan.js';
@@ -20,6 +19,8 @@ export interface Assembly {
   /** SHA-256 of a base tensor, whether or not a tuned one was coded against it. */
   baseSha256(tensor: string): string;
   spoolFile(tensor: string, part: string): string;
+  /** Where the side files are put together. */
+  readonly sideSpool: string;
 }
 
 export interface Assembled {
@@ -28,13 +29,13 @@ export interface Assembled {
   readonly tunedHash: string;
 }
 
-export function assemble(a: Assembly): Assembled {
+export async function assemble(a: Assembly): Promise<Assembled> {
   const { plan, base, tuned } = a;
   const baseHash = base === undefined ? undefined : contentHash([...base.infos.values()].map((t) => ({ ...t, sha256: a.baseSha256(t.name) })));
   const tunedHash = contentHash(plan.tensors.map((t) => ({ ...t, sha256: a.result(t.name).tunedSha256 })));
   const restoredHash = contentHash(plan.tensors.map((t) => ({ ...t, sha256: a.result(t.name).restoredSha256 })));
-  const headers = tuned.files.length === 0 ? undefined : deflated([Buffer.concat(tuned.files.map((f) => f.rawHeader))]).blob;
-  const side = sideFiles(a);
+  const headers = tuned.files.length === 0 ? undefined : deflated(Buffer.concat(tuned.files.map((f) => f.rawHeader)));
+  const side = await sideFiles(a);
   const manifest: DeltaManifest = {
     generator: `pith ${pithVersion()}`,
     base: baseHash === undefined ? null : { name: basename(resolve(a.paths.base!)), contentHash: baseHash },
@@ -81,22 +82,22 @@ export const commonRows = (t: PlannedTensor): { commonRows?: number } =>
   t.pairing.kind === 'pair' && t.pairing.commonRows !== undefined ? { commonRows: t.pairing.commonRows } : {};
 
 /** The tuned folder's other files; one that the base folder holds too is only named. */
-function sideFiles(a: Assembly): { entries: SideFileEntry[]; blob: ReturnType<typeof deflated>['blob'] | undefined } {
+async function sideFiles(a: Assembly): Promise<{ entries: SideFileEntry[]; blob: DeltaContent['sideFiles'] }> {
   const folder = checkpointFolder(a.paths.tuned);
   if (folder === undefined) return { entries: [], blob: undefined };
   const baseFolder = a.paths.base === undefined ? undefined : checkpointFolder(a.paths.base);
   const inBase = new Map(baseFolder === undefined || a.base === undefined ? [] : listSideFiles(baseFolder, a.base.files).map((f) => [f.name, f]));
-  const own: Uint8Array[] = [];
-  const entries = listSideFiles(folder, a.tuned.files).map((f): SideFileEntry => {
-    const bytes = io.readFile(f.path);
-    const sha256 = createHash('sha256').update(bytes).digest('hex');
+  const own: string[] = [];
+  const entries: SideFileEntry[] = [];
+  for (const f of listSideFiles(folder, a.tuned.files)) {
+    const sha256 = await hashFile(f.path, f.bytes);
     const twin = inBase.get(f.name);
-    if (twin?.bytes === f.bytes && Buffer.compare(io.readFile(twin.path), bytes) === 0) return { name: f.name, bytes: f.bytes, sha256, coding: 'base' };
-    own.push(bytes);
-    return { name: f.name, bytes: f.bytes, sha256, coding: 'deflate' };
-  });
+    const inBoth = twin?.bytes === f.bytes && (await hashFile(twin.path, twin.bytes)) === sha256;
+    if (!inBoth) own.push(f.path);
+    entries.push({ name: f.name, bytes: f.bytes, sha256, coding: inBoth ? 'base' : 'deflate' });
+  }
   if (own.length === 0) return { entries, blob: undefined };
-  const { blob, sizes } = deflated(own);
+  const { sizes, ...blob } = await packFiles(own, a.sideSpool);
   let next = 0;
-  return { entries: entries.map((e) => (e.coding === 'base' ? e : { ...e, stored: sizes[next++]! })), blob };
+  return { entries: entries.map((e) => (e.coding === 'base' ? e : { ...e, stored: sizes[next++]! })), blob: { ...blob, file: a.sideSpool } };
 }

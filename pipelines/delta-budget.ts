@@ -29,7 +29,7 @@ const DIGITS_BYTES = 8;
 const SHA = '0'.repeat(64);
 
 /** Bytes of the file without the parts that the budget is for: exact parts, side files, headers. */
-function fixedBytes(a: Assembly, budgeted: ReadonlySet<string>): number {
+async function fixedBytes(a: Assembly, budgeted: ReadonlySet<string>): Promise<number> {
   const placeholder: EncodeResult = {
     info: { identical: false, facts: { rank: 1000, residual: 0.12345678901234 } },
     parts: ['lora_A', 'lora_B', 'lora_A.scale', 'lora_B.scale'].map((part) => ({ part, dtype: 'U8', shape: [0, 1000], bytes: 0, sha256: SHA })),
@@ -39,17 +39,17 @@ function fixedBytes(a: Assembly, budgeted: ReadonlySet<string>): number {
     byMethod: true,
   };
   const result = (name: string): EncodeResult => (budgeted.has(name) ? placeholder : a.result(name));
-  const { content } = assemble({ ...a, result, baseSha256: () => SHA });
+  const { content } = await assemble({ ...a, result, baseSha256: () => SHA });
   return deltaBytes(content) + DIGITS_BYTES * budgeted.size;
 }
 
 /** The point of every budgeted tensor. TARGET_TOO_SMALL when even the first points do not fit. */
-export function allocateBudget(
+export async function allocateBudget(
   a: Assembly,
   target: DeltaTarget,
   embeddings: EmbeddingBudget | undefined,
   curves: ReadonlyMap<string, RatesResult>,
-): ReadonlyMap<string, number> {
+): Promise<ReadonlyMap<string, number>> {
   const tensors = a.plan.tensors.filter((t) => curves.has(t.name));
   const [own, shared] = split(tensors, embeddings !== undefined);
   const points = new Map<string, number>();
@@ -65,7 +65,7 @@ export function allocateBudget(
     const deltaSq = of(shared).reduce((sum, c) => sum + c.deltaSq, 0);
     take(shared, withinError(of(shared), (target.maxError ?? 0) ** 2 * deltaSq));
   } else {
-    const fixed = fixedBytes(a, new Set(tensors.map((t) => t.name)));
+    const fixed = await fixedBytes(a, new Set(tensors.map((t) => t.name)));
     take(shared, fit(of(shared), bytes - fixed - spent, 'tensors that are stored exactly and the header', fixed + spent));
   }
   return points;

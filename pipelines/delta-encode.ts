@@ -17,7 +17,7 @@ import { WorkerPool } from '../workers/pool.js';
 import { assemble, commonRows, type Assembly } from './delta-assemble.js';
 import { allocateBudget, targetBytes, type DeltaTarget, type EmbeddingBudget } from './delta-budget.js';
 import { planDelta, type DeltaPlan, type PlannedMethod, type PlannedTensor } from './delta-plan.js';
-import { Journal } from './journal.js';
+import { Journal, refuseExisting } from './journal.js';
 import { resolveRunDevice, runSettings, type RunOptions } from './run-options.js';
 import { runJobs, type Job } from './schedule.js';
 
@@ -94,7 +94,7 @@ interface Run {
 
 export async function* deltaEncode(o: EncodeOptions): Pipeline<EncodeReport> {
   const started = performance.now();
-  if (!o.force && io.stat(o.out) !== undefined) throw new PithError('OUTPUT_EXISTS', { file: o.out });
+  refuseExisting(o.out, o);
   const folder = dirname(resolve(o.out));
   if (io.stat(folder) === undefined) throw new PithError('NOT_FOUND', { file: folder });
   const pool = o.dryRun ? undefined : new WorkerPool({ threads: o.threads });
@@ -116,7 +116,7 @@ export async function* deltaEncode(o: EncodeOptions): Pipeline<EncodeReport> {
     const run: Run = { o, plan, base, tuned, refs, settings: runSettings(o, device), journal, pool, done: new Map() };
     try {
       yield* runTasks(run);
-      const report = finish(run);
+      const report = await finish(run);
       journal.remove();
       yield { type: 'job.done', job: JOB, ms: performance.now() - started };
       return report;
@@ -183,7 +183,7 @@ async function* runTasks(run: Run): AsyncGenerator<ProgressEvent, void, void> {
   const curves = new Map(budgeted.map((t) => [t.name, (done.get(`rates:${t.name}`) as { rates: RatesResult }).rates]));
   const { embeddings } = o;
   const ownBudget = embeddings !== undefined && embeddings !== 'lossless' && 'bytes' in embeddings ? embeddings : undefined;
-  const points = allocateBudget(assemblyOf(run), o.target, ownBudget, curves);
+  const points = await allocateBudget(assemblyOf(run), o.target, ownBudget, curves);
   yield* runMissing(run, encodeJobs(run, budgeted, points), totalBytes);
 }
 
@@ -292,14 +292,16 @@ function assemblyOf({ o, plan, base, tuned, journal, done }: Run): Assembly {
       if (value !== undefined && 'encode' in value && value.encode.baseSha256 !== undefined) return value.encode.baseSha256;
       return (done.get(`base:${name}`) as { hash: HashResult }).hash.sha256;
     },
+    sideSpool: journal.spool('side-files'),
     spoolFile: (tensor, part) => `${journal.spool(spoolName(tensor))}.${part}`,
   };
 }
 
-function finish(run: Run): EncodeReport {
+async function finish(run: Run): Promise<EncodeReport> {
   const { o, plan, settings } = run;
   const assembly = assemblyOf(run);
-  const { content, baseHash, tunedHash } = assemble(assembly);
+  const { content, baseHash, tunedHash } = await assemble(assembly);
+  run.journal.publishing();
   const bytes = writeDelta(o.out, content, { force: o.force });
   const squares = plan.tensors.map((t) => assembly.result(t.name).squares ?? [0, 0]);
   const [error, delta] = [squares.reduce((sum, s) => sum + s[0], 0), squares.reduce((sum, s) => sum + s[1], 0)];

@@ -7,11 +7,12 @@ import { byteLength } from '../core/shape.js';
 import type { SideFileEntry, TensorEntry } from '../formats/delta/schema.js';
 import * as io from '../formats/io.js';
 import { checkpointFolder } from '../formats/open-checkpoint.js';
+import { copyFile, hashFile } from '../formats/delta/side-files.js';
 import { parseHeader } from '../formats/safetensors/header.js';
 import type { DecodeResult } from '../workers/messages.js';
 import { WorkerPool } from '../workers/pool.js';
 import { decodeJobs, openDelta, type OpenedDelta } from './delta-open.js';
-import { Journal, partialFolder } from './journal.js';
+import { Journal, partialFolder, refuseExisting } from './journal.js';
 import type { RunOptions } from './run-options.js';
 import { runJobs } from './schedule.js';
 
@@ -45,7 +46,7 @@ const JOB = 'delta restore';
 
 export async function* deltaRestore(o: RestoreOptions): Pipeline<RestoreReport> {
   const started = performance.now();
-  if (!o.force && io.stat(o.out) !== undefined) throw new PithError('OUTPUT_EXISTS', { file: o.out });
+  refuseExisting(o.out, o);
   const folder = dirname(resolve(o.out));
   if (io.stat(folder) === undefined) throw new PithError('NOT_FOUND', { file: folder });
   const pool = o.dryRun ? undefined : new WorkerPool({ threads: o.threads });
@@ -56,7 +57,6 @@ export async function* deltaRestore(o: RestoreOptions): Pipeline<RestoreReport> 
     const headers = opened.delta.rawHeaders();
     const single = checkOut(o.out, opened);
     const targets = placeTensors(opened, headers, (name) => join(partialFolder(o.out), 'spool', name));
-    const side = opened.delta.sideFiles();
     const totalBytes = tuned.files.reduce((sum, f) => sum + f.bytes, 0);
     if (io.freeBytes(folder) < totalBytes) {
       throw new PithError('DISK_FULL', { file: folder, message: `${totalBytes} bytes are needed, ${io.freeBytes(folder)} are free` });
@@ -69,11 +69,12 @@ export async function* deltaRestore(o: RestoreOptions): Pipeline<RestoreReport> 
       const flusher = new Flusher();
       try {
         yield* restoreTensors(o, opened, targets, journal, pool, flusher);
-        writeSideFiles(opened, side, journal);
+        await writeSideFiles(opened, journal);
       } finally {
         await flusher.settle();
       }
       flusher.check();
+      journal.publishing();
       publish(o, opened, journal, single);
       journal.remove();
     } catch (error) {
@@ -222,30 +223,40 @@ function hashRegion(target: Target, bytes: number): string {
   }
 }
 
-function writeSideFiles(opened: OpenedDelta, own: ReadonlyMap<SideFileEntry, Uint8Array>, journal: Journal<DecodeResult>): void {
-  const baseFolder = opened.basePath === undefined ? undefined : checkpointFolder(opened.basePath);
-  for (const f of opened.delta.manifest.tuned.sideFiles) {
-    const bytes = own.get(f) ?? fromBase(opened, baseFolder, f);
+async function writeSideFiles(opened: OpenedDelta, journal: Journal<DecodeResult>): Promise<void> {
+  const open = (f: SideFileEntry): ((position: number, bytes: Uint8Array) => void) & Disposable => {
     const path = journal.spool(f.name);
     io.mkdir(dirname(path));
     const fd = io.openWrite(path, 'w+');
-    try {
-      io.writeFully(fd, bytes, 0, path);
-      io.fsync(fd, path);
-    } finally {
-      io.close(fd);
-    }
+    const write = (position: number, bytes: Uint8Array): void => io.writeFully(fd, bytes, position, path);
+    return Object.assign(write, {
+      [Symbol.dispose]: () => {
+        try {
+          io.fsync(fd, path);
+        } finally {
+          io.close(fd);
+        }
+      },
+    });
+  };
+  const baseFolder = opened.basePath === undefined ? undefined : checkpointFolder(opened.basePath);
+  for (const f of opened.delta.manifest.tuned.sideFiles.filter((f) => f.coding === 'base')) {
+    const path = await inBase(opened, baseFolder, f);
+    using write = open(f);
+    await copyFile(path, f.bytes, write);
   }
+  await opened.delta.unpackSideFiles(open);
 }
 
-function fromBase(opened: OpenedDelta, baseFolder: string | undefined, f: SideFileEntry): Uint8Array {
+/** Path of a file that the base folder holds, its hash checked. */
+async function inBase(opened: OpenedDelta, baseFolder: string | undefined, f: SideFileEntry): Promise<string> {
   const path = baseFolder === undefined ? undefined : join(baseFolder, f.name);
-  const bytes = path !== undefined && io.stat(path)?.isFile === true ? io.readFile(path) : undefined;
-  const got = bytes === undefined ? 'no such file' : createHash('sha256').update(bytes).digest('hex');
-  if (bytes === undefined || got !== f.sha256) {
+  const found = path !== undefined && io.stat(path)?.isFile === true;
+  const got = found ? await hashFile(path, io.stat(path)!.bytes) : 'no such file';
+  if (!found || got !== f.sha256) {
     throw new PithError('WRONG_BASE', { file: opened.delta.path, tensor: `file ${f.name}`, expected: f.sha256, got, base: opened.basePath ?? '' });
   }
-  return bytes;
+  return path;
 }
 
 /** Everything on disk, then one rename. */

@@ -53,6 +53,8 @@ export async function* deltaVerify(o: VerifyOptions): Pipeline<VerifyReport> {
       else if (result.sha256 !== expectedHash(t)) add('restored', expectedHash(t), result.sha256);
       return undefined;
     });
+    opened.delta.rawHeaders();
+    await opened.delta.unpackSideFiles();
     if (o.tuned !== undefined) yield* compareTuned(o, o.tuned, opened, pool, totalBytes, mismatches);
     const { tuned } = opened.delta.manifest;
     mismatches.sort((a, b) => (a.tensor < b.tensor ? -1 : a.tensor > b.tensor ? 1 : 0));

@@ -10,6 +10,9 @@ interface Lock {
   readonly started: string;
 }
 
+/** Last line of a journal. */
+const PUBLISHING = '{"publishing":true}';
+
 export class Journal<Entry> {
   private constructor(
     readonly folder: string,
@@ -45,6 +48,7 @@ export class Journal<Entry> {
     if (same && resume) {
       // the last line may be cut off: it did not happen
       for (const line of lines.slice(1, -1)) {
+        if (line === PUBLISHING) continue;
         const { key, value } = JSON.parse(line) as { key: string; value: Entry };
         done.set(key, value);
       }
@@ -69,6 +73,11 @@ export class Journal<Entry> {
     this.#line(JSON.stringify({ key, value }));
   }
 
+  /** All is done but the last rename: from here on a partial folder beside the output is rubbish. */
+  publishing(): void {
+    this.#line(PUBLISHING);
+  }
+
   spool(name: string): string {
     return join(this.folder, 'spool', name);
   }
@@ -84,6 +93,18 @@ export class Journal<Entry> {
     io.close(this.fd);
     io.remove(this.folder);
   }
+}
+
+/** OUTPUT_EXISTS unless `force`. What a run that was killed right after its last rename left beside its output goes. */
+export function refuseExisting(out: string, { force }: { readonly force: boolean }): void {
+  if (force || io.stat(out) === undefined) return;
+  const folder = partialFolder(out);
+  const file = join(folder, 'journal.ndjson');
+  if (io.stat(file) !== undefined && Buffer.from(io.readFile(file)).toString('utf8').endsWith(`\n${PUBLISHING}\n`)) {
+    const holder = readLock(join(folder, 'lock'));
+    if (holder === undefined || !isAlive(holder)) io.remove(folder);
+  }
+  throw new PithError('OUTPUT_EXISTS', { file: out });
 }
 
 export function partialFolder(out: string): string {

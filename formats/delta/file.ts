@@ -6,6 +6,7 @@ import type { TensorInfo } from '../../core/tensor.js';
 import { SafetensorsFile } from '../safetensors/file.js';
 import { checkSeal, manifestFromMetadata } from './manifest.js';
 import { HEADERS_KEY, partKey, SIDE_FILES_KEY, type DeltaManifest, type SideFileEntry, type TensorEntry } from './schema.js';
+import { unpackFile } from './side-files.js';
 
 export class DeltaFile implements Disposable {
   readonly entries: ReadonlyMap<string, TensorEntry>;
@@ -108,24 +109,27 @@ export class DeltaFile implements Disposable {
     return files.map((f) => all.subarray(at, (at += f.headerBytes)));
   }
 
-  /** Contents of the side files that travel in the delta. */
-  sideFiles(): Map<SideFileEntry, Uint8Array> {
+  /**
+   * The side files that travel in the delta, one after another: `open` gives where one goes, undefined to check it only.
+   * Every size, hash and stream is checked (DELTA_MALFORMED); memory is bounded whatever the file states.
+   */
+  async unpackSideFiles(open?: (f: SideFileEntry) => ((position: number, bytes: Uint8Array) => void) & Disposable): Promise<void> {
     const { sideFiles, sideFilesHash } = this.manifest.tuned;
-    const out = new Map<SideFileEntry, Uint8Array>();
     const own = sideFiles.filter((f) => f.coding === 'deflate');
-    if (own.length === 0) return out;
-    const all = this.#stored(SIDE_FILES_KEY, sideFilesHash);
+    if (sideFilesHash === undefined) return own.length === 0 ? undefined : this.#bad('it names side files and stores none');
+    const got = this.#hash(SIDE_FILES_KEY);
+    if (got !== sideFilesHash) this.#bad(`"${SIDE_FILES_KEY}": expected sha256 ${sideFilesHash}, got ${got}`);
+    const { begin, end } = this.file.entry(SIDE_FILES_KEY);
+    const stored = own.reduce((sum, f) => sum + (f.stored ?? NaN), 0);
+    if (stored !== end - begin) this.#bad('side files do not fill their tensor');
     let at = 0;
     for (const f of own) {
-      const stored = f.stored ?? this.#bad(`side file "${f.name}" has no stored size`);
-      const bytes = this.#inflate(all.subarray(at, at + stored), f.bytes, `side file "${f.name}"`);
-      const got = createHash('sha256').update(bytes).digest('hex');
-      if (got !== f.sha256) this.#bad(`side file "${f.name}": expected sha256 ${f.sha256}, got ${got}`);
-      out.set(f, bytes);
-      at += stored;
+      const start = at;
+      using write = open?.(f);
+      const read = (position: number, target: Uint8Array): void => this.file.readInto(SIDE_FILES_KEY, start + position, target);
+      await unpackFile(f, this.path, read, write ?? (() => undefined));
+      at += f.stored ?? 0;
     }
-    if (at !== all.length) this.#bad('side files do not fill their tensor');
-    return out;
   }
 
   #inflate(bytes: Uint8Array, expected: number, what: string): Uint8Array {

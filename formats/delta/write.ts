@@ -29,11 +29,10 @@ export interface Blob {
   readonly sha256: string;
 }
 
-/** Level 9: headers and tokenizers are small against the weights. */
-export function deflated(pieces: readonly Uint8Array[]): { blob: Blob; sizes: number[] } {
-  const stored = pieces.map((p) => deflateSync(p, { level: 9 }));
-  const bytes = Buffer.concat(stored);
-  return { blob: { bytes, sha256: createHash('sha256').update(bytes).digest('hex') }, sizes: stored.map((s) => s.length) };
+/** Level 9: headers are small against the weights. */
+export function deflated(piece: Uint8Array): Blob {
+  const bytes = deflateSync(piece, { level: 9 });
+  return { bytes, sha256: createHash('sha256').update(bytes).digest('hex') };
 }
 
 export interface DeltaContent {
@@ -41,7 +40,8 @@ export interface DeltaContent {
   /** By tensor name. */
   readonly parts: ReadonlyMap<string, readonly StoredPart[]>;
   readonly headers: Blob | undefined;
-  readonly sideFiles: Blob | undefined;
+  /** Made by `packFiles`. */
+  readonly sideFiles: { readonly bytes: number; readonly sha256: string; readonly file: string } | undefined;
 }
 
 /** Size of the file that `writeDelta` would make. */
@@ -61,7 +61,11 @@ function planned(out: string, content: DeltaContent) {
   }
   const blobs = new Map<string, Blob>();
   if (content.headers !== undefined) blobs.set(HEADERS_KEY, content.headers);
-  if (content.sideFiles !== undefined) blobs.set(SIDE_FILES_KEY, content.sideFiles);
+  if (content.sideFiles !== undefined) {
+    const part = { part: 'side files', dtype: 'U8', shape: [content.sideFiles.bytes], ...content.sideFiles } as const;
+    infos.push({ name: SIDE_FILES_KEY, dtype: part.dtype, shape: part.shape });
+    files.set(SIDE_FILES_KEY, part);
+  }
   for (const [name, b] of blobs) infos.push({ name, dtype: 'U8', shape: [b.bytes.length] });
   return { files, blobs, ...buildHeader(canonicalOrder(infos), manifestToMetadata(content.manifest), out, { padTo: HEADER_STEP_BYTES }) };
 }

@@ -133,7 +133,7 @@ async function decodeAll(shared: WorkerState, path: string, base: string | undef
   const opened = await openDelta(path, base);
   try {
     opened.delta.rawHeaders();
-    opened.delta.sideFiles();
+    await opened.delta.unpackSideFiles();
     return await decodeTensors(new CaseState(shared, opened.delta), opened);
   } finally {
     opened.delta.close();

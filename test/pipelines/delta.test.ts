@@ -187,6 +187,38 @@ describe('pipelines/delta', () => {
       expect(readdirSync(dir.path).sort()).to.deep.equal(['d.safetensors', 'x.safetensors']);
     });
 
+    it('what a run killed right after its last rename left is cleared away, an unfinished one of another run is kept', async () => {
+      using dir = tempDir();
+      const d = join(dir.path, 'd.safetensors');
+      await encode(base, tuned, d);
+      const partial = `${d}.pith-partial`;
+      mkdirSync(partial);
+      writeFileSync(join(partial, 'journal.ndjson'), '{"plan":"any"}\n');
+      await expectCode('OUTPUT_EXISTS', () => encode(base, tuned, d));
+      expect(readdirSync(dir.path).length).to.equal(2);
+      writeFileSync(join(partial, 'journal.ndjson'), '{"plan":"any"}\n{"publishing":true}\n');
+      await expectCode('OUTPUT_EXISTS', () => encode(base, tuned, d));
+      expect(readdirSync(dir.path)).to.deep.equal(['d.safetensors']);
+    });
+
+    it('verify meets damage in headers and side files too', async () => {
+      using dir = tempDir();
+      const d = join(dir.path, 'd.safetensors');
+      const folder = join(dir.path, 'tuned');
+      cpSync(tuned, folder, { recursive: true });
+      writeFileSync(join(folder, 'note.txt'), 'only in tuned '.repeat(40));
+      await encode(base, folder, d);
+      const good = readFileSync(d);
+      const headerBytes = Number(good.readBigUInt64LE(0));
+      const header = JSON.parse(good.toString('utf8', 8, 8 + headerBytes)) as Record<string, { data_offsets: [number, number] }>;
+      for (const key of ['__pith__::headers', '__pith__::sideFiles']) {
+        const bad = Buffer.from(good);
+        bad[8 + headerBytes + header[key]!.data_offsets[0] + 5]! ^= 1;
+        writeFileSync(d, bad);
+        await expectCode('DELTA_MALFORMED', () => verify(base, d));
+      }
+    });
+
     it('another plan in the partial folder, unless told to start anew', async () => {
       using dir = tempDir();
       const d = join(dir.path, 'd.safetensors');
