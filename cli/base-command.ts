@@ -24,6 +24,7 @@ export abstract class PithCommand extends Command {
 
   override async init(): Promise<void> {
     await super.init();
+    await this.#readConfig();
     let cancelled = false;
     const cancel = (): void => {
       if (cancelled) process.exit(130);
@@ -35,6 +36,15 @@ export abstract class PithCommand extends Command {
     process.stdout.on('error', (error: NodeJS.ErrnoException) => {
       if (error.code === 'EPIPE') process.exit(0);
     });
+  }
+
+  async #readConfig(): Promise<void> {
+    if (!this.argv.some((a) => a === '--config' || a.startsWith('--config='))) return;
+    const { withConfig } = await import('./config.js');
+    const { flags, baseFlags } = this.ctor as typeof PithCommand;
+    this.argv = withConfig(this.argv, { ...baseFlags, ...flags });
+    this.#json ||= this.argv.includes('--json');
+    this.#quiet ||= this.argv.includes('--quiet');
   }
 
   /** Runs a pipeline with its progress on stderr. */

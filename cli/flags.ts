@@ -8,6 +8,7 @@ import { defaultMemoryBytes, parseSize } from './sizes.js';
 export const commonFlags = {
   json: Flags.boolean({ description: 'print one JSON document on stdout, NDJSON events on stderr', helpGroup: 'OUTPUT' }),
   quiet: Flags.boolean({ description: 'no progress', helpGroup: 'OUTPUT' }),
+  config: Flags.string({ description: 'flags from a YAML file; those of the command line win', helpValue: 'FILE', helpGroup: 'OUTPUT' }),
 };
 
 export const runFlags = {

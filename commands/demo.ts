@@ -31,13 +31,15 @@ function describe(r: DemoReport): string {
   ]);
   return [
     'examples/tiny holds a base llama (2.9 M parameters, bf16) and a fine-tune of all its weights.',
-    'Each row: the fine-tune was encoded to one safetensors file, restored from it, and every restored file compared with the original.',
+    'Each row: the fine-tune was encoded to one safetensors file and restored from it. Exact rows: every restored file has the SHA-256 of',
+    'the original. Low-rank rows: every restored tensor has the SHA-256 that the delta states, and the error is |restored - tuned| / |tuned - base|.',
     '',
     table(['what', 'method', 'bytes', 'ratio', 'encode', 'restore', 'proof'], rows),
     '',
     'Try next, on checkpoints of your own:',
     '  pith diff BASE TUNED                                      what the fine-tune changed, tensor by tensor',
     '  pith delta encode --base BASE --tuned TUNED --out D.safetensors',
+    '  pith delta encode --base BASE --tuned TUNED --method ere --target-ratio 20 --out D.safetensors      lossy, to a size',
     '  pith delta verify --base BASE --delta D.safetensors      proof, without writing',
     '  pith delta restore --base BASE --delta D.safetensors --out DIR',
   ].join('\n');

@@ -15,6 +15,7 @@ import { decodeJobs, openDelta, type OpenedDelta } from './delta-open.js';
 import { Journal, partialFolder, refuseExisting } from './journal.js';
 import type { RunOptions } from './run-options.js';
 import { runJobs } from './schedule.js';
+import { panelBuffer } from '../core/panel-buffer.js';
 
 export interface RestoreOptions extends RunOptions {
   /** undefined: the base that the delta names, found beside it. */
@@ -211,7 +212,7 @@ function hashRegion(target: Target, bytes: number): string {
   const fd = io.openRead(target.file);
   try {
     const hash = createHash('sha256');
-    const buffer = new Uint8Array(Math.min(4 << 20, bytes));
+    const buffer = panelBuffer(bytes);
     for (let at = 0; at < bytes; at += buffer.length) {
       const piece = buffer.subarray(0, Math.min(buffer.length, bytes - at));
       io.readFully(fd, piece, target.position + at, target.file);

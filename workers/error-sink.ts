@@ -3,6 +3,7 @@ import { isFloat } from '../core/float.js';
 import type { PanelKernel } from '../kernels/lowrank/panel.js';
 import type { TensorSink, TensorSource } from '../methods/kinds.js';
 import { HashingSink } from './sources.js';
+import { panelBuffer } from '../core/panel-buffer.js';
 
 const PANEL_BYTES = 1 << 20;
 
@@ -36,7 +37,7 @@ export class ErrorSink implements TensorSink {
 
   /** The base's own bytes from `offset` on: an unchanged piece. */
   async copy(base: TensorSource, offset: number): Promise<void> {
-    const buffer = new Uint8Array(Math.min(PANEL_BYTES, base.byteLength));
+    const buffer = panelBuffer(base.byteLength, 'copy');
     for (let at = 0; at < base.byteLength; at += buffer.length) {
       const n = Math.min(buffer.length, base.byteLength - at);
       await base.readInto(at, buffer.subarray(0, n));

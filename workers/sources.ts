@@ -6,8 +6,7 @@ import type { TensorInfo } from '../core/tensor.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import type { TensorSink, TensorSource } from '../methods/kinds.js';
 import { PithError } from '../core/errors.js';
-
-const PANEL_BYTES = 4 << 20;
+import { panelBuffer } from '../core/panel-buffer.js';
 
 /** Hashes every byte once, at whichever read reaches it first in order; `digest` reads what nobody asked for. */
 export class HashingSource implements TensorSource {
@@ -40,7 +39,7 @@ export class HashingSource implements TensorSource {
   }
 
   async digest(checkpointCancel: () => void): Promise<string> {
-    const buffer = this.#hashed < this.byteLength ? new Uint8Array(Math.min(PANEL_BYTES, this.byteLength - this.#hashed)) : undefined;
+    const buffer = this.#hashed < this.byteLength ? panelBuffer(this.byteLength - this.#hashed, 'digest') : undefined;
     while (buffer !== undefined && this.#hashed < this.byteLength) {
       checkpointCancel();
       await this.readInto(this.#hashed, buffer.subarray(0, Math.min(buffer.length, this.byteLength - this.#hashed)));

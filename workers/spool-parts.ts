@@ -7,8 +7,7 @@ import type { TensorInfo } from '../core/tensor.js';
 import * as io from '../formats/io.js';
 import type { PartSink, PartSource } from '../methods/kinds.js';
 import type { SpooledPart } from './messages.js';
-
-const PANEL_BYTES = 4 << 20;
+import { panelBuffer } from '../core/panel-buffer.js';
 
 interface OpenPart {
   readonly fd: number;
@@ -90,7 +89,7 @@ export class SpoolParts {
 
 function hashFile(open: OpenPart): string {
   const hash = createHash('sha256');
-  const buffer = new Uint8Array(Math.min(PANEL_BYTES, open.bytes));
+  const buffer = panelBuffer(open.bytes);
   for (let at = 0; at < open.bytes; at += buffer.length) {
     const piece = buffer.subarray(0, Math.min(buffer.length, open.bytes - at));
     io.readFully(open.fd, piece, at, open.file);

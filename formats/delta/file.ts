@@ -7,6 +7,7 @@ import { SafetensorsFile } from '../safetensors/file.js';
 import { checkSeal, manifestFromMetadata } from './manifest.js';
 import { HEADERS_KEY, partKey, SIDE_FILES_KEY, type DeltaManifest, type SideFileEntry, type TensorEntry } from './schema.js';
 import { unpackFile } from './side-files.js';
+import { panelBuffer } from '../../core/panel-buffer.js';
 
 export class DeltaFile implements Disposable {
   readonly entries: ReadonlyMap<string, TensorEntry>;
@@ -83,7 +84,7 @@ export class DeltaFile implements Disposable {
   #hash(key: string): string {
     const { begin, end } = this.file.entry(key);
     const hash = createHash('sha256');
-    const buffer = new Uint8Array(Math.min(4 << 20, end - begin));
+    const buffer = panelBuffer(end - begin);
     for (let at = 0; at < end - begin; at += buffer.length) {
       const piece = buffer.subarray(0, Math.min(buffer.length, end - begin - at));
       this.file.readInto(key, at, piece);

@@ -9,10 +9,10 @@ import { buildHeader, canonicalOrder } from '../safetensors/layout.js';
 import { PlannedFile } from '../safetensors/planned-file.js';
 import { manifestToMetadata, seal } from './manifest.js';
 import { HEADERS_KEY, partKey, SIDE_FILES_KEY, type DeltaManifest } from './schema.js';
+import { panelBuffer } from '../../core/panel-buffer.js';
 
 /** The header ends on a multiple of this, so that parts can be cut off or appended without moving the others. */
 const HEADER_STEP_BYTES = 65536;
-const PANEL_BYTES = 4 << 20;
 
 export interface StoredPart {
   readonly part: string;
@@ -94,7 +94,7 @@ function copyPart(out: PlannedFile, position: number, part: StoredPart): void {
   const fd = io.openRead(part.file);
   try {
     const hash = createHash('sha256');
-    const buffer = new Uint8Array(Math.min(PANEL_BYTES, part.bytes));
+    const buffer = panelBuffer(part.bytes);
     for (let at = 0; at < part.bytes; at += buffer.length) {
       const piece = buffer.subarray(0, Math.min(buffer.length, part.bytes - at));
       io.readFully(fd, piece, at, part.file);

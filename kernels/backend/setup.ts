@@ -1,4 +1,5 @@
 /** Picks and sets up the tfjs backend of a thread: wasm (with or without BLAS), WebGPU on Dawn, or TensorFlow's own library. */
+import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import type * as tfjs from '#tf';
@@ -40,9 +41,27 @@ export async function setupBackend(device: Device, options: BackendOptions): Pro
 export async function resolveDevice(wanted: Device | 'auto'): Promise<Device> {
   if (wanted === 'cpu') return wanted;
   if (wanted !== 'auto') return (await setupBackend(wanted, { blasThreads: 1 })).device;
-  if (await isThere(async () => (await setupTensorflow()).description.includes('gpu'))) return 'cuda';
-  if (await isThere(async () => !(await findAdapter()).software)) return 'webgpu';
+  if (isInstalled(process.env['PITH_TFJS_NODE'] ?? TFJS_NODE[0]) && (await isThere(async () => (await setupTensorflow()).description.includes('gpu'))))
+    return 'cuda';
+  if (mayHaveGpu() && isInstalled('webgpu') && (await isThere(async () => !(await findAdapter()).software))) return 'webgpu';
   return 'cpu';
+}
+
+const TFJS_NODE = ['@tensorflow/tfjs-node-gpu', '@tensorflow/tfjs-node'] as const;
+
+function isInstalled(name: string): boolean {
+  try {
+    createRequire(import.meta.url).resolve(name);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** On Linux a GPU has a device node; without one Dawn need not be loaded, which takes time and writes warnings of its own. */
+function mayHaveGpu(): boolean {
+  if (process.platform !== 'linux') return true;
+  return existsSync('/dev/dri') || existsSync('/dev/nvidiactl') || existsSync('/dev/dxg');
 }
 
 async function isThere(probe: () => Promise<boolean>): Promise<boolean> {
@@ -126,7 +145,7 @@ async function setupTensorflow(): Promise<Backend> {
   const require = createRequire(import.meta.url);
   const named = process.env['PITH_TFJS_NODE'];
   const reasons: string[] = [];
-  for (const name of named === undefined ? ['@tensorflow/tfjs-node-gpu', '@tensorflow/tfjs-node'] : [named]) {
+  for (const name of named === undefined ? TFJS_NODE : [named]) {
     try {
       require(name);
       if (!(await tf.setBackend('tensorflow'))) throw new Error('its backend did not start');

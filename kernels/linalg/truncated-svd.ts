@@ -10,6 +10,7 @@ import type { Rng } from '../../core/rng.js';
 import { eigh } from './eigh.js';
 import { transposed, type MatrixOps } from './matrix-ops.js';
 import { conditionedBasis, orthonormalize } from './qr.js';
+import { randomizedSvd, wholeMatrix, type PanelProducts } from './randomized-svd.js';
 
 export interface SvdOptions {
   readonly rank: number;
@@ -89,12 +90,19 @@ export interface LowRank {
   readonly residualFro: number;
 }
 
+export interface LowRankOptions extends Pick<SvdOptions, 'rank' | 'ops' | 'rng' | 'oversampling' | 'powerSteps'> {
+  readonly frobeniusSq: number;
+  /** Where a GPU does the products: by block Krylov steps, few passes over W. */
+  readonly products?: PanelProducts;
+}
+
 /**
  * B A with B = W V / sqrt(s), A = sqrt(s) V^T (for m >= n; else the other side), s_k = ||W v_k||: the product is W V V^T, the best
  * one in the span of V. Costs one product with r columns where `truncatedSvd` needs two with k; its U is not re-orthogonalized.
  */
-export async function lowRankFactors(w: Float32Array, m: number, n: number, options: SvdOptions & { readonly frobeniusSq: number }): Promise<LowRank> {
-  const { ops, rng, frobeniusSq } = options;
+export async function lowRankFactors(w: Float32Array, m: number, n: number, options: LowRankOptions): Promise<LowRank> {
+  const { ops, rng, frobeniusSq, products } = options;
+  if (products !== undefined) return balanced(await randomizedSvd(wholeMatrix(w, m, n), { ...options, products }), m, n);
   const side = Math.min(m, n);
   const k = Math.min(side, options.rank + (options.oversampling ?? DEFAULTS.oversampling));
   const steps = options.powerSteps ?? DEFAULTS.powerSteps;

@@ -14,6 +14,7 @@ import { DTYPES } from '../../core/dtype.js';
 import { PithError } from '../../core/errors.js';
 import { matrixShape } from '../../core/shape.js';
 import type { TensorInfo } from '../../core/tensor.js';
+import { deviceProducts } from '../../kernels/linalg/device-products.js';
 import { matrixOps } from '../../kernels/linalg/matrix-ops.js';
 import { lowRankFactors, singularValues, sumOfSquares } from '../../kernels/linalg/truncated-svd.js';
 import { componentBytes, FACTOR_FORMATS, factorShapes, loadFactor, storeFactor, type Axis, type StoredFactor } from '../../kernels/lowrank/factors.js';
@@ -89,7 +90,9 @@ class Ere implements DeltaCodec {
     const rank = Math.min(assigned['rank'] ?? this.p.rank ?? (await rankOfEnergy(delta, m, n, this.p.energy ?? DEFAULT_ENERGY, ops, c)), m, n);
     if (!this.#pays(tuned, rank)) return none;
     // B A = W V V^T, both factors with sqrt(s_k)
-    const { left, right, s, residualFro } = await lowRankFactors(delta, m, n, { rank, ops, rng: c.rng.fork('svd'), frobeniusSq: norm });
+    using products = await deviceProducts(c.device, c.blasThreads);
+    const device = products === undefined ? {} : { products };
+    const { left, right, s, residualFro } = await lowRankFactors(delta, m, n, { rank, ops, rng: c.rng.fork('svd'), frobeniusSq: norm, ...device });
     c.checkpointCancel();
     const r = s.length;
     await writeFactor(parts, 'lora_A', storeFactor(right, r, n, 'rows', this.p.factors));

@@ -10,8 +10,7 @@ import type { DecodeResult, DecodeTask } from '../messages.js';
 import { EXTRA_ROWS } from '../pieces.js';
 import { HashingSink, HashingSource, rowsOf, shifted } from '../sources.js';
 import type { TaskControl, WorkerState } from '../state.js';
-
-const PANEL_BYTES = 4 << 20;
+import { panelBuffer } from '../../core/panel-buffer.js';
 
 export async function decode(state: WorkerState, task: DecodeTask, control: TaskControl): Promise<DecodeResult> {
   const delta = await state.delta(task.delta);
@@ -99,7 +98,7 @@ function partsOf(delta: DeltaFile, tensor: string, prefix: string): PartSource {
 }
 
 async function copy(base: TensorSource, sink: TensorSink, control: TaskControl): Promise<void> {
-  const buffer = new Uint8Array(Math.min(PANEL_BYTES, base.byteLength));
+  const buffer = panelBuffer(base.byteLength, 'copy');
   for (let at = 0; at < base.byteLength; at += buffer.length) {
     control.checkpointCancel();
     const piece = buffer.subarray(0, Math.min(buffer.length, base.byteLength - at));
