@@ -6,7 +6,7 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { encodeAs } from '../dist/core/float.js';
+import { decodeF32, encodeAs } from '../dist/core/float.js';
 import { Rng } from '../dist/core/rng.js';
 import { byteLength } from '../dist/core/shape.js';
 import { SafetensorsWriter } from '../dist/formats/safetensors/writer.js';
@@ -133,6 +133,32 @@ const CASES = [
       files(tuned, { 'config.json': '{}\n' });
     },
   },
+  ...[
+    { name: 'ere-float', params: { rank: 3 } },
+    { name: 'ere-int8', params: { rank: 5, factors: 'int8' } },
+    { name: 'ere-int4', params: { energy: 0.6, factors: 'int4' } },
+  ].map((c) => ({
+    ...c,
+    method: 'ere',
+    async build(base, tuned) {
+      const b = [weights('a.weight', 'BF16', [70, 90]), weights('b.weight', 'F16', [90, 40]), weights('c.weight', 'F32', [64, 66])];
+      b.push(weights('conv.weight', 'BF16', [12, 8, 3, 3]), weights('norm.weight', 'BF16', [90]), weights('embed', 'BF16', [80, 16]));
+      const move = (v) => {
+        const d = rng.fork(`move ${v.name}`).normals(v.shape.reduce((x, y) => x * y, 1));
+        return {
+          ...v,
+          bytes: encodeAs(
+            v.dtype,
+            decodeF32(v.dtype, v.bytes).map((x, i) => x + 0.004 * d[i]),
+          ),
+        };
+      };
+      const t = b.map(move);
+      t[5] = { ...t[5], shape: [85, 16], bytes: Buffer.concat([t[5].bytes, weights('more', 'BF16', [5, 16]).bytes]) };
+      await save(join(base, 'model.safetensors'), b, {}, { format: 'pt' });
+      await save(join(tuned, 'model.safetensors'), t, {}, { format: 'pt' });
+    },
+  })),
 ];
 
 const RUN = { threads: 1, maxMemoryBytes: 1e9, seed: 0, device: 'cpu', signal: new AbortController().signal, force: false, dryRun: false, resume: false };

@@ -35,7 +35,7 @@ async function drain<R>(pipeline: Pipeline<R>): Promise<R> {
 describe('frozen delta files, version 1', () => {
   it('are there, one for every kind of pair', () => {
     expect(version).to.equal(1);
-    expect(cases.map((c) => c.name)).to.include.members(['dtypes', 'shapes', 'sharded', 'alone']);
+    expect(cases.map((c) => c.name)).to.include.members(['dtypes', 'shapes', 'sharded', 'alone', 'ere-float', 'ere-int8', 'ere-int4']);
   });
 
   for (const c of cases) {
