@@ -26,6 +26,8 @@ export interface PartSink {
 export interface PartSource {
   info(part: string): TensorInfo;
   read(part: string, begin?: number, end?: number): Promise<Uint8Array>;
+  /** Bytes [begin, begin + target.length). */
+  readInto(part: string, begin: number, target: Uint8Array): Promise<void>;
 }
 
 /** What an encoder says about one tensor. */

@@ -8,6 +8,9 @@ export interface PoolOptions {
   readonly threads: number;
 }
 
+/** Tensors live in buffers that are kept: what a task drops is small, and a large nursery only delays giving it back. */
+const YOUNG_MB = 6;
+
 export class WorkerPool implements AsyncDisposable {
   readonly threads: number;
   readonly #piscina: Piscina;
@@ -21,6 +24,7 @@ export class WorkerPool implements AsyncDisposable {
       minThreads: this.threads,
       maxThreads: this.threads,
       concurrentTasksPerWorker: 1,
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB },
     });
   }
 

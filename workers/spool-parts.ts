@@ -70,6 +70,7 @@ export class SpoolParts {
         io.readFully(at(part).fd, bytes, begin, at(part).file);
         return bytes;
       },
+      readInto: async (part, begin, target) => io.readFully(at(part).fd, target, begin, at(part).file),
     };
   }
 

@@ -67,6 +67,14 @@ export class DeltaFile implements Disposable {
 
   /** Bytes [begin, end) of a part. The whole part is hashed before its first byte is given out: DELTA_TENSOR when it is damaged. */
   readPart(tensor: string, part: string, begin = 0, end?: number): Uint8Array {
+    const entry = this.file.entry(partKey(tensor, part));
+    const bytes = new Uint8Array((end ?? entry.end - entry.begin) - begin);
+    this.readPartInto(tensor, part, begin, bytes);
+    return bytes;
+  }
+
+  /** The same into a buffer of the caller's. */
+  readPartInto(tensor: string, part: string, begin: number, target: Uint8Array): void {
     const key = partKey(tensor, part);
     const expected = this.entry(tensor).parts[part] ?? '';
     if (!this.#checked.has(key)) {
@@ -75,10 +83,7 @@ export class DeltaFile implements Disposable {
         throw new PithError('DELTA_TENSOR', { file: this.path, tensor, message: `part "${part}": expected sha256 ${expected}, got ${got}` });
       this.#checked.add(key);
     }
-    const entry = this.file.entry(key);
-    const bytes = new Uint8Array((end ?? entry.end - entry.begin) - begin);
-    this.file.readInto(key, begin, bytes);
-    return bytes;
+    this.file.readInto(key, begin, target);
   }
 
   #hash(key: string): string {

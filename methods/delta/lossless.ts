@@ -9,6 +9,7 @@
  */
 import * as z from 'zod';
 import { PithError } from '../../core/errors.js';
+import { panelBuffer } from '../../core/panel-buffer.js';
 import type { TensorInfo } from '../../core/tensor.js';
 import { BlobHead, blobHeadBytes, parseBlobHead } from '../../kernels/residual/blob.js';
 import { ResidualCodec, segmentCount, segmentSpan } from '../../kernels/residual/codec.js';
@@ -74,11 +75,19 @@ class Lossless implements DeltaCodec {
       const [from, to] = segmentSpan(elements, s);
       const views = coder.reserve((to - from) * wordBytes);
       await base?.readInto(from * wordBytes, views.base);
-      coder.decodeSegment(await parts.read(PART, ...span), target.dtype, to - from, base !== undefined);
+      coder.decodeSegment(await readSpan(parts, span), target.dtype, to - from, base !== undefined);
       await out.write(from * wordBytes, views.tuned);
       c.report(views.tuned.length);
     }
   }
+}
+
+/** A span in the thread's buffer, valid until the next one. */
+async function readSpan(parts: PartSource, [begin, end]: readonly [begin: number, end: number]): Promise<Uint8Array> {
+  const buffer = panelBuffer(end - begin, 'span');
+  if (buffer.length < end - begin) return parts.read(PART, begin, end);
+  await parts.readInto(PART, begin, buffer);
+  return buffer;
 }
 
 const method: Method<'delta', DeltaCodec> = {

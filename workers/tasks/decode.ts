@@ -94,6 +94,7 @@ function partsOf(delta: DeltaFile, tensor: string, prefix: string): PartSource {
   return {
     info: (part) => delta.partInfo(tensor, prefix + part),
     read: async (part, begin, end) => delta.readPart(tensor, prefix + part, begin, end),
+    readInto: async (part, begin, target) => delta.readPartInto(tensor, prefix + part, begin, target),
   };
 }
 
