@@ -35,6 +35,11 @@ export const selectFlags = {
   exclude: Flags.string({ multiple: true, description: 'not tensors whose names match this glob', helpValue: 'GLOB', default: [] }),
 };
 
+export const viewFlags = {
+  spectrum: Flags.boolean({ description: 'singular values and effective rank of every matrix' }),
+  report: Flags.string({ description: 'write figures and tables as one page', helpValue: 'FILE.html' }),
+};
+
 export const writeFlags = {
   force: Flags.boolean({ description: 'replace an existing output' }),
   'dry-run': Flags.boolean({ description: 'check the plan and predict the result; write nothing' }),

@@ -1,23 +1,34 @@
 import { Args, Flags } from '@oclif/core';
+import { runFlags, selectFlags, viewFlags } from '../cli/flags.js';
+import { barPlot, spectrumPlot, writeReport } from '../cli/report.js';
+import { selector } from '../cli/select.js';
+import { spectrumTable } from '../cli/spectrum-view.js';
 import { PithCommand } from '../cli/base-command.js';
 import { formatBytes } from '../cli/sizes.js';
 import { table } from '../cli/table.js';
-import { inspectCheckpoint } from '../pipelines/inspect.js';
+import { inspectCheckpoint, type InspectReport } from '../pipelines/inspect.js';
+import { spectra, type Spectrum } from '../pipelines/spectrum.js';
 
 export default class Inspect extends PithCommand {
-  static override summary = 'Show what a checkpoint holds; reads headers only';
+  static override summary = 'Show what a checkpoint holds, from its headers; --spectrum reads the weights';
   static override examples = [
     '<%= config.bin %> inspect llama',
     '<%= config.bin %> inspect model.safetensors --tensors',
     '<%= config.bin %> inspect llama --json',
+    "<%= config.bin %> inspect llama --spectrum --include '*.q_proj.*' --report q.html",
   ];
   static override args = { checkpoint: Args.string({ required: true, description: 'folder, .safetensors file or Hub cache folder' }) };
-  static override flags = { tensors: Flags.boolean({ description: 'list every tensor' }) };
+  static override flags = { tensors: Flags.boolean({ description: 'list every tensor' }), ...viewFlags, ...selectFlags, ...runFlags };
 
   async run(): Promise<void> {
     const { args, flags } = await this.parse(Inspect);
     const r = await inspectCheckpoint(args.checkpoint);
-    this.result(r, () => {
+    const selects = selector(flags.include, flags.exclude);
+    const run = { threads: flags.threads, maxMemoryBytes: flags['max-memory'], seed: flags.seed, device: flags.device, signal: this.signal };
+    const found = flags.spectrum ? await this.follow(spectra({ ...run, checkpoint: args.checkpoint, selects })) : undefined;
+    const tensors = r.tensors.filter((t) => selects(t.name)).map((t) => ({ ...t, ...(found?.has(t.name) === true ? { spectrum: found.get(t.name)! } : {}) }));
+    if (flags.report !== undefined) report(flags.report, r, found);
+    this.result({ ...r, tensors }, () => {
       const lines = [
         `${r.source}: ${r.tensors.length} tensors, ${r.parameters.toLocaleString('en-US')} parameters, ${formatBytes(r.totalBytes)} in ${r.files.length} file${r.files.length === 1 ? '' : 's'}`,
         table(
@@ -29,11 +40,22 @@ export default class Inspect extends PithCommand {
         lines.push(
           table(
             ['tensor', 'dtype', 'shape', 'bytes'],
-            r.tensors.map((t) => [t.name, t.dtype, t.shape.join('x'), formatBytes(t.bytes)]),
+            tensors.map((t) => [t.name, t.dtype, t.shape.join('x'), formatBytes(t.bytes)]),
           ),
         );
       }
+      if (found !== undefined) lines.push(spectrumTable(found));
       return lines.join('\n');
     });
   }
+}
+
+function report(file: string, r: InspectReport, found: ReadonlyMap<string, Spectrum> | undefined): void {
+  const bars = r.tensors.map((t) => ({ name: t.name, value: t.bytes / Math.max(1, r.totalBytes) }));
+  const rows = r.tensors.map((t) => [t.name, t.dtype, t.shape.join(' x '), t.bytes, found?.get(t.name)?.effectiveRank?.toFixed(1) ?? '']);
+  writeReport(file, r.source, [
+    ...(found === undefined ? [] : [{ title: 'Singular values', svg: spectrumPlot([...found].map(([name, s]) => ({ name, values: s.values }))) }]),
+    { title: 'Share of the bytes', svg: barPlot(bars) },
+    { title: 'Tensors', table: { head: ['tensor', 'dtype', 'shape', 'bytes', 'effective rank'], rows } },
+  ]);
 }

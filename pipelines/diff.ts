@@ -8,11 +8,14 @@ import { openAny } from '../workers/open.js';
 import { WorkerPool } from '../workers/pool.js';
 import { runSettings, type RunOptions } from './run-options.js';
 import { runJobs, type Job } from './schedule.js';
+import { spectra, type Spectrum } from './spectrum.js';
 
 export interface DiffOptions extends RunOptions {
   readonly base: string;
   readonly tuned: string;
   readonly selects: (name: string) => boolean;
+  /** Singular values of every changed matrix as well. */
+  readonly spectrum?: boolean;
 }
 
 export interface DiffedTensor {
@@ -24,6 +27,7 @@ export interface DiffedTensor {
   /** ||W1 - W0||_F / ||W0||_F */
   readonly relativeNorm?: number;
   readonly maxAbs?: number;
+  readonly spectrum?: Spectrum;
 }
 
 export interface DiffReport {
@@ -68,7 +72,10 @@ export async function* diffCheckpoints(o: DiffOptions): Pipeline<DiffReport> {
   });
   yield { type: 'job.done', job: JOB, ms: performance.now() - started };
   const summary = { elements: sums.elements, changedShare: share(sums.changed, sums.elements), relativeNorm: Math.sqrt(share(sums.delta, sums.base)) };
-  return { base: o.base, tuned: o.tuned, tensors: [...tensors.values()], summary };
+  const changed = [...tensors.values()].filter((t) => t.status === 'changed').map((t) => t.name);
+  const found = o.spectrum === true ? yield* spectra({ ...o, checkpoint: o.tuned, selects: (name) => changed.includes(name) }) : undefined;
+  const rows = [...tensors.values()].map((t) => ({ ...t, ...(found?.has(t.name) === true ? { spectrum: found.get(t.name)! } : {}) }));
+  return { base: o.base, tuned: o.tuned, tensors: rows, summary };
 }
 
 const share = (part: number, whole: number): number => (whole > 0 ? part / whole : 0);

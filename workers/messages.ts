@@ -125,6 +125,34 @@ export interface DiffResult {
   readonly maxAbs: number;
 }
 
+/** Singular values of one matrix, or of its difference to the base's. */
+export interface SpectrumTask {
+  readonly type: 'spectrum';
+  readonly settings: RunSettings;
+  readonly tensor: TensorRef;
+  readonly base?: TensorRef;
+}
+
+export interface SpectrumResult {
+  /** ||W||_F */
+  readonly norm: number;
+  /** min(m, n) */
+  readonly side: number;
+  readonly finite: boolean;
+  /** Every singular value was computed, not only the leading ones. */
+  readonly complete: boolean;
+  /** The leading singular values, falling. */
+  readonly values: readonly number[];
+  /** Least rank that keeps the share of ||W||_F^2; absent when more values than were computed are needed. */
+  readonly rank90?: number;
+  readonly rank95?: number;
+  readonly rank99?: number;
+  /** exp of the entropy of the energy shares (Roy and Vetterli, 2007). */
+  readonly effectiveRank?: number;
+  /** Values above the Gavish-Donoho threshold (arXiv 1305.5870). */
+  readonly noiseRank?: number;
+}
+
 /** Sets up a backend and measures it: what doctor asks. */
 export interface ProbeTask {
   readonly type: 'probe';
@@ -152,9 +180,10 @@ export interface TaskResults {
   hash: HashResult;
   diff: DiffResult;
   probe: ProbeResult;
+  spectrum: SpectrumResult;
 }
 
-export type Task = EncodeTask | RatesTask | DecodeTask | HashTask | DiffTask | ProbeTask;
+export type Task = EncodeTask | RatesTask | DecodeTask | HashTask | DiffTask | ProbeTask | SpectrumTask;
 export type ResultOf<T extends Task> = TaskResults[T['type']];
 
 export interface Envelope {
