@@ -13,8 +13,7 @@ const TOLERANCE = 1e-3;
 
 export async function probe(task: ProbeTask): Promise<ProbeResult> {
   if (task.device === 'cpu' && task.blas && searchBlas().blas === undefined) {
-    const tried = searchBlas().tried.map((t) => `${t.path}: ${t.message}`);
-    return { found: false, software: false, description: '', message: tried.join('; ') };
+    return { found: false, software: false, description: '', message: triedInWords() };
   }
   const backend = await setupBackend(task.device, { blasThreads: task.threads, blas: task.blas });
   const { description, software } = backend;
@@ -22,4 +21,12 @@ export async function probe(task: ProbeTask): Promise<ProbeResult> {
   if (!(speed.maxError < TOLERANCE))
     throw new PithError('DEVICE_UNAVAILABLE', { device: task.device, message: `a product came out wrong by ${speed.maxError}` });
   return { found: true, software, description, ...speed };
+}
+
+/** Libraries that are simply absent in one breath, real faults each with its reason. */
+function triedInWords(): string {
+  const { tried } = searchBlas();
+  const absent = tried.filter((t) => t.message.includes('cannot open shared object file')).map((t) => t.path);
+  const others = tried.filter((t) => !absent.includes(t.path)).map((t) => `${t.path}: ${t.message}`);
+  return [...others, ...(absent.length === 0 ? [] : [`not found: ${absent.join(', ')}`])].join('; ');
 }
