@@ -28,13 +28,13 @@ interface Step {
   readonly gain: number;
 }
 
-/** Steps along the lower convex hull of one curve, so that their gain per byte falls. */
+/** Steps along the lower convex hull of one curve, so that their gain per byte does not rise; points on an edge stay. */
 function hullSteps(curve: RateCurve, index: number): Step[] {
   const hull: number[] = [0];
   const slope = (from: number, to: number): number => (curve.errorSq[from]! - curve.errorSq[to]!) / (curve.bytes[to]! - curve.bytes[from]!);
   for (let p = 1; p < curve.bytes.length; p++) {
     if (curve.errorSq[p]! >= curve.errorSq[hull.at(-1)!]!) continue;
-    while (hull.length > 1 && slope(hull.at(-2)!, hull.at(-1)!) <= slope(hull.at(-1)!, p)) hull.pop();
+    while (hull.length > 1 && slope(hull.at(-2)!, hull.at(-1)!) < slope(hull.at(-1)!, p)) hull.pop();
     hull.push(p);
   }
   return hull.slice(1).map((to, i) => {
@@ -49,36 +49,37 @@ function ordered(curves: readonly RateCurve[]): Step[] {
   return steps.sort((a, b) => b.gain * a.bytes - a.gain * b.bytes || a.curve - b.curve || a.to - b.to);
 }
 
-function start(curves: readonly RateCurve[]): { points: number[]; bytes: number; errorSq: number } {
-  const sum = (pick: (c: RateCurve) => number): number => curves.reduce((total, c) => total + pick(c), 0);
-  return { points: curves.map(() => 0), bytes: sum((c) => c.bytes[0]!), errorSq: sum((c) => c.errorSq[0]!) };
+/** The allocation at `points`; summed anew, as a running difference would cancel. */
+function allocation(curves: readonly RateCurve[], points: number[]): Allocation {
+  const sum = (values: (c: RateCurve) => ArrayLike<number>): number => curves.reduce((total, c, i) => total + values(c)[points[i]!]!, 0);
+  return { points, bytes: sum((c) => c.bytes), errorSq: sum((c) => c.errorSq) };
 }
 
 /** The least total squared error within `budgetBytes`. A step that no longer fits ends its own curve, not the others. */
 export function withinBytes(curves: readonly RateCurve[], budgetBytes: number): Allocation {
-  const chosen = start(curves);
+  const points = curves.map(() => 0);
   const ended = new Set<number>();
+  let { bytes } = allocation(curves, points);
   for (const s of ordered(curves)) {
     if (ended.has(s.curve)) continue;
-    if (chosen.bytes + s.bytes > budgetBytes) {
+    if (bytes + s.bytes > budgetBytes) {
       ended.add(s.curve);
       continue;
     }
-    chosen.points[s.curve] = s.to;
-    chosen.bytes += s.bytes;
-    chosen.errorSq -= s.gain;
+    points[s.curve] = s.to;
+    bytes += s.bytes;
   }
-  return chosen;
+  return allocation(curves, points);
 }
 
-/** The fewest bytes whose total squared error is at most `errorSq`. */
+/** The fewest bytes whose total squared error is at most `errorSq`, up to one step. */
 export function withinError(curves: readonly RateCurve[], errorSq: number): Allocation {
-  const chosen = start(curves);
+  const points = curves.map(() => 0);
+  let chosen = allocation(curves, points);
   for (const s of ordered(curves)) {
     if (chosen.errorSq <= errorSq) break;
-    chosen.points[s.curve] = s.to;
-    chosen.bytes += s.bytes;
-    chosen.errorSq -= s.gain;
+    points[s.curve] = s.to;
+    chosen = allocation(curves, points);
   }
   return chosen;
 }

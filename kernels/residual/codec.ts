@@ -6,7 +6,7 @@
 import type { DType } from '../../core/dtype.js';
 import { PithError } from '../../core/errors.js';
 import { loadWasm } from '../wasm/load.js';
-import { makeTables, readTables, writeTables, CONTEXTS, MAX_TABLES, type Tables } from './tables.js';
+import { makeTables, readTables, writeTables, CONTEXTS, MAX_TABLES, type Histogram, type Tables } from './tables.js';
 import { wordKind, type WordKind } from './words.js';
 import type { ResidualExports } from './wasm-exports.js';
 
@@ -169,7 +169,7 @@ export class ResidualCodec {
     this.#bytes.fill(0, layout.histogram2, layout.histogram2 + (CONTEXTS << shift) * 4);
     const pieces = this.#tokenize(kind, elements, mode, head, shift);
     if (pieces === undefined) return undefined;
-    const tables = makeTables(this.#histogram(shift), 1 << shift);
+    const tables = makeTables(this.#histogram(shift));
     this.#encoderTables(tables, 1 << shift);
     return this.#assemble(mode, head, writeTables(tables), pieces, shift);
   }
@@ -259,12 +259,15 @@ export class ResidualCodec {
     return pieces;
   }
 
-  #histogram(shift: number): Uint32Array {
-    const n = CONTEXTS << shift;
-    const a = new Uint32Array(this.#bytes.buffer, layout.histogram, n);
-    const b = new Uint32Array(this.#bytes.buffer, layout.histogram2, n);
-    for (let i = 0; i < n; i++) a[i]! += b[i]!;
-    return a;
+  /** Both histograms as one; the sums of its rows take the place of the second. */
+  #histogram(shift: number): Histogram {
+    this.#wasm.sumRows(layout.histogram, layout.histogram2, CONTEXTS, 1 << shift, layout.histogram2);
+    const { buffer } = this.#bytes;
+    return {
+      symbols: 1 << shift,
+      counts: new Uint32Array(buffer, layout.histogram, CONTEXTS << shift),
+      sums: new Uint32Array(buffer, layout.histogram2, 3 * CONTEXTS),
+    };
   }
 
   /** 16 bytes a symbol: u64 floor(2^44 / f) + 1, u32 (f << 20) - 1, u16 start, u16 4096 - f. */

@@ -65,9 +65,17 @@ function joined(a: Cluster, b: Cluster, bits: number): Cluster {
   return { contexts: [...a.contexts, ...b.contexts], counts, total: a.total + b.total, bits };
 }
 
-/** `histogram`: CONTEXTS rows of `symbols` counts. */
-export function makeTables(histogram: Uint32Array, symbols: number): Tables {
-  const clusters = cluster(histogram, symbols);
+/** Counts of the tokens of one segment, by context. */
+export interface Histogram {
+  readonly symbols: number;
+  /** (CONTEXTS, symbols) */
+  readonly counts: Uint32Array;
+  /** (CONTEXTS, 3): total, sum of count times token, last token that occurs. */
+  readonly sums: Uint32Array;
+}
+
+export function makeTables(histogram: Histogram): Tables {
+  const clusters = cluster(histogram);
   const map = new Uint8Array(CONTEXTS).fill(255);
   clusters.forEach((c, i) => {
     for (const context of c.contexts) map[context] = i;
@@ -76,11 +84,11 @@ export function makeTables(histogram: Uint32Array, symbols: number): Tables {
   return { map, frequencies: clusters.map((c) => normalize(c.counts, c.total)) };
 }
 
-function cluster(histogram: Uint32Array, symbols: number): Cluster[] {
-  const rows = usedRows(histogram, symbols);
+function cluster({ symbols, counts: all, sums }: Histogram): Cluster[] {
+  const rows = usedRows(sums);
   const used = 1 + rows.reduce((most, r) => Math.max(most, r.last), 0);
   const clusters = rows.map(({ context, total }): Cluster => {
-    const counts = new Float64Array(histogram.subarray(context * symbols, context * symbols + used));
+    const counts = new Float64Array(all.subarray(context * symbols, context * symbols + used));
     return { contexts: [context], counts, total, bits: costBits(counts, total) };
   });
   const joins = clusters.slice(1).map((c, i) => joinedBits(clusters[i]!, c));
@@ -102,20 +110,11 @@ function cluster(histogram: Uint32Array, symbols: number): Cluster[] {
 }
 
 /** Contexts that occur, by their mean token. */
-function usedRows(histogram: Uint32Array, symbols: number): { context: number; total: number; last: number }[] {
+function usedRows(sums: Uint32Array): { context: number; total: number; last: number }[] {
   const rows: { context: number; total: number; last: number; key: number }[] = [];
   for (let context = 0; context < CONTEXTS; context++) {
-    let total = 0;
-    let weighted = 0;
-    let last = 0;
-    for (let s = 0, at = context * symbols; s < symbols; s++, at++) {
-      const c = histogram[at]!;
-      if (c === 0) continue;
-      total += c;
-      weighted += c * s;
-      last = s;
-    }
-    if (total > 0) rows.push({ context, total, last, key: weighted / total });
+    const total = sums[3 * context]!;
+    if (total > 0) rows.push({ context, total, last: sums[3 * context + 2]!, key: sums[3 * context + 1]! / total });
   }
   return rows.sort((a, b) => a.key - b.key);
 }

@@ -4,6 +4,7 @@ type Fn = (...args: number[]) => number;
 export interface ResidualExports {
   countChanged: Fn;
   orWords: Fn;
+  sumRows(...args: number[]): void;
   blockLevel: Fn;
   bitsBegin(p: number): void;
   bitsEnd(): number;

@@ -71,6 +71,32 @@ export function countChanged(a: usize, b: usize, bytes: i32, width: i32): i32 {
   return changed;
 }
 
+// ---- histograms: a += b, and of every row its total, sum of count times symbol, and last symbol that occurs ----
+
+// rows of `symbols` u32 counts, a multiple of 4; out: 3 u32 a row, may be b itself
+export function sumRows(a: usize, b: usize, rows: i32, symbols: i32, out: usize): void {
+  for (let r = 0; r < rows; r++) {
+    let total = i32x4.splat(0);
+    let weighted = i32x4.splat(0);
+    let last = i32x4.splat(0);
+    let index = i32x4(0, 1, 2, 3);
+    for (let s = 0; s < symbols; s += 4) {
+      const c = i32x4.add(v128.load(a), v128.load(b));
+      v128.store(a, c);
+      total = i32x4.add(total, c);
+      weighted = i32x4.add(weighted, i32x4.mul(c, index));
+      last = i32x4.max_u(last, v128.andnot(index, i32x4.eq(c, i32x4.splat(0))));
+      index = i32x4.add(index, i32x4.splat(4));
+      a += 16;
+      b += 16;
+    }
+    store<i32>(out, i32x4.extract_lane(total, 0) + i32x4.extract_lane(total, 1) + i32x4.extract_lane(total, 2) + i32x4.extract_lane(total, 3));
+    store<i32>(out + 4, i32x4.extract_lane(weighted, 0) + i32x4.extract_lane(weighted, 1) + i32x4.extract_lane(weighted, 2) + i32x4.extract_lane(weighted, 3));
+    store<i32>(out + 8, max(max(i32x4.extract_lane(last, 0), i32x4.extract_lane(last, 1)), max(i32x4.extract_lane(last, 2), i32x4.extract_lane(last, 3))));
+    out += 12;
+  }
+}
+
 export function orWords(b: usize, n: i32): u32 {
   let or: u32 = 0;
   for (let i = 0; i < n; i++) or |= load<u32>(b + (i << 2));
