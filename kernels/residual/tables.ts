@@ -12,6 +12,8 @@ const TOTAL = 1 << FREQUENCY_BITS;
 /** Tables are stored in 5 + about 5 bits per symbol in use; what matters is the order of magnitude. */
 const SYMBOL_COST_BITS = 5;
 const TABLE_COST_BITS = 16;
+/** Neighbouring contexts are taken as one until they hold so many words: fewer cannot pay for a table of their own. */
+const LEAST_WORDS = 1024;
 
 export interface Tables {
   /** context -> table */
@@ -87,10 +89,19 @@ export function makeTables(histogram: Histogram): Tables {
 function cluster({ symbols, counts: all, sums }: Histogram): Cluster[] {
   const rows = usedRows(sums);
   const used = 1 + rows.reduce((most, r) => Math.max(most, r.last), 0);
-  const clusters = rows.map(({ context, total }): Cluster => {
-    const counts = new Float64Array(all.subarray(context * symbols, context * symbols + used));
-    return { contexts: [context], counts, total, bits: costBits(counts, total) };
-  });
+  const clusters: Cluster[] = [];
+  let open: Cluster | undefined;
+  for (const { context, total } of rows) {
+    const counts = all.subarray(context * symbols, context * symbols + used);
+    open ??= { contexts: [], counts: new Float64Array(used), total: 0, bits: 0 };
+    open.contexts.push(context);
+    for (let s = 0; s < used; s++) open.counts[s]! += counts[s]!;
+    open.total += total;
+    if (open.total < LEAST_WORDS) continue;
+    clusters.push({ ...open, bits: costBits(open.counts, open.total) });
+    open = undefined;
+  }
+  if (open !== undefined) clusters.push({ ...open, bits: costBits(open.counts, open.total) });
   const joins = clusters.slice(1).map((c, i) => joinedBits(clusters[i]!, c));
   const gain = (i: number): number => joins[i]! - clusters[i]!.bits - clusters[i + 1]!.bits;
   const gains = joins.map((_, i) => gain(i));
