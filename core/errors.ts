@@ -51,6 +51,7 @@ export const ERRORS = {
   TENSOR_MISSING: [65, '{file}: tensor "{tensor}" is missing'],
   FACTORS_MALFORMED: [65, 'damaged factors: part "{part}" expected {expected}, got {got}'],
   NOT_FINITE: [65, 'a matrix holds values that are not finite: {message}'],
+  LEVELS_MALFORMED: [65, 'damaged level stream: {message}'],
   RESIDUAL_MALFORMED: [65, 'damaged residual stream: {message}'],
   JOURNAL_FOREIGN: [73, '{file}: a partial result of another plan is here; remove it or pass --no-resume'],
   // 66

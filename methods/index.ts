@@ -12,6 +12,8 @@ const METHODS: { readonly [K in Kind]: Readonly<Record<string, Loader<K>>> } = {
   delta: {
     lossless: () => import('./delta/lossless.js'),
     ere: () => import('./delta/ere.js'),
+    ecsq: () => import('./delta/ecsq.js'),
+    'lowrank-ecsq': () => import('./delta/lowrank-ecsq.js'),
   },
 };
 

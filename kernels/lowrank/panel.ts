@@ -74,6 +74,22 @@ export class PanelKernel {
     return [sums[0]!, sums[1]!];
   }
 
+  /** Stored bytes of round(f32(base) + delta), one f32 sum a value; a delta of -0 leaves every value as it is. May be a view of the scratch. */
+  add(dtype: DenseDType, base: Uint8Array, delta: Float32Array): Uint8Array {
+    const n = delta.length;
+    if (dtype !== 'BF16') {
+      const w = decodeF32(dtype, base);
+      for (let i = 0; i < n; i++) w[i] = w[i]! + delta[i]!;
+      return encodeAs(dtype, w);
+    }
+    const [b, d, o] = [FIRST_PAGE, FIRST_PAGE + align(2 * n), FIRST_PAGE + align(2 * n) + align(4 * n)];
+    this.#reserve(2 * align(2 * n) + align(4 * n));
+    new Uint8Array(this.memory.buffer).set(base, b);
+    new Float32Array(this.memory.buffer, d, n).set(delta);
+    this.wasm.addBf16(b, d, o, n);
+    return new Uint8Array(this.memory.buffer, o, 2 * n);
+  }
+
   /**
    * Rows of W0 + B A. Call `factor` once per tensor, then `add` for its row panels from first to last.
    * a: (rank, n) f32, row-major. It stays packed at the bottom of the scratch until the next `factor`.

@@ -16,16 +16,16 @@ import { matrixShape } from '../../core/shape.js';
 import type { TensorInfo } from '../../core/tensor.js';
 import { deviceProducts } from '../../kernels/linalg/device-products.js';
 import { matrixOps } from '../../kernels/linalg/matrix-ops.js';
-import { lowRankFactors, singularValues, sumOfSquares } from '../../kernels/linalg/truncated-svd.js';
+import { lowRankFactors, singularValues } from '../../kernels/linalg/truncated-svd.js';
 import { componentBytes, FACTOR_FORMATS, factorShapes, loadFactor, storeFactor, type Axis, type StoredFactor } from '../../kernels/lowrank/factors.js';
-import { isDense, PanelKernel, type DenseDType } from '../../kernels/lowrank/panel.js';
+import { isDense } from '../../kernels/lowrank/panel.js';
 import type { RateCurve } from '../../kernels/lowrank/water-fill.js';
+import { DeltaMatrix, PANEL_VALUES } from '../delta-matrix.js';
 import type { Ctx, Method } from '../define.js';
 import type { Assigned, BudgetedCodec, DeltaCodec, EncodeInfo, PartSink, PartSource, TensorPlan, TensorSink, TensorSource } from '../kinds.js';
 
 /** The sheet's eta, for when no rank is asked for. */
 const DEFAULT_ENERGY = 0.95;
-const PANEL_VALUES = 1 << 19;
 /** A rate curve reaches to this multiple of the rank that an even share would give. */
 const RANK_HEADROOM = 8;
 const SCRATCH_BYTES = 96 << 20;
@@ -47,10 +47,7 @@ class Ere implements DeltaCodec {
     // point p of the curve is rank p + 1
     assign: (point) => ({ rank: point + 1 }),
   };
-  #kernel: Promise<PanelKernel> | undefined;
-  #scratch = new Float32Array(0);
-  /** One panel of base and tuned, up to 4 bytes a value. */
-  readonly #stored = [new Uint8Array(4 * PANEL_VALUES), new Uint8Array(4 * PANEL_VALUES)] as const;
+  readonly #matrix = new DeltaMatrix();
 
   constructor(private readonly p: Params) {}
 
@@ -74,16 +71,11 @@ class Ere implements DeltaCodec {
     return rank * this.#component(info) < (m * n * DTYPES[info.dtype].bits) / 8;
   }
 
-  #panels(): Promise<PanelKernel> {
-    this.#kernel ??= PanelKernel.create();
-    return this.#kernel;
-  }
-
   async encode(c: Ctx, base: TensorSource | undefined, tuned: TensorSource, parts: PartSink, assigned: Assigned): Promise<EncodeInfo> {
     const none = { identical: false, declined: true, facts: {} } as const;
     if (base === undefined) return none;
     const [m, n] = matrixShape(tuned.shape);
-    const { delta, same, norm } = await this.#delta(c, base, tuned);
+    const { delta, same, norm } = await this.#matrix.read(c, base, tuned);
     if (same) return { identical: true, facts: {} };
     if (!Number.isFinite(norm)) return none;
     const ops = await matrixOps(c);
@@ -100,31 +92,9 @@ class Ere implements DeltaCodec {
     return { identical: false, facts: { rank: r, residual: norm > 0 ? residualFro / Math.sqrt(norm) : 0 } };
   }
 
-  /** D, (m, n) f32, valid until the next call; `same`: every stored byte agrees; `norm`: ||D||_F^2, not finite when a value is not. */
-  async #delta(c: Ctx, base: TensorSource, tuned: TensorSource): Promise<{ delta: Float32Array; same: boolean; norm: number }> {
-    const kernel = await this.#panels();
-    const width = DTYPES[tuned.dtype].bits / 8;
-    const values = tuned.byteLength / width;
-    if (this.#scratch.length < values || this.#scratch.length > 4 * values + PANEL_VALUES) this.#scratch = new Float32Array(values);
-    const delta = this.#scratch.subarray(0, values);
-    const [w0, w1] = this.#stored;
-    let same = true;
-    for (let at = 0; at < delta.length; at += PANEL_VALUES) {
-      c.checkpointCancel();
-      const out = delta.subarray(at, at + PANEL_VALUES);
-      const [a, b] = [w0.subarray(0, out.length * width), w1.subarray(0, out.length * width)];
-      await base.readInto(at * width, a);
-      await tuned.readInto(at * width, b);
-      same &&= Buffer.compare(a, b) === 0;
-      kernel.subtract(tuned.dtype as DenseDType, b, a, out);
-      c.report(out.length * width);
-    }
-    return { delta, same, norm: sumOfSquares(delta) };
-  }
-
   async #rates(c: Ctx, base: TensorSource, tuned: TensorSource, share: number): Promise<RateCurve> {
     const [m, n] = matrixShape(tuned.shape);
-    const { delta, same, norm: deltaSq } = await this.#delta(c, base, tuned);
+    const { delta, same, norm: deltaSq } = await this.#matrix.read(c, base, tuned);
     if (same) return { bytes: [0], errorSq: [0], deltaSq: 0 };
     const cost = this.#component(tuned);
     const dense = (m * n * DTYPES[tuned.dtype].bits) / 8;
@@ -143,7 +113,7 @@ class Ere implements DeltaCodec {
     const a = await this.#read(parts, 'lora_A', rank, n, 'rows');
     const b = await this.#read(parts, 'lora_B', m, rank, 'columns');
     const rows = Math.max(1, Math.floor(PANEL_VALUES / n));
-    const panels = (await this.#panels()).factor(a, rank, n, Math.min(rows, m));
+    const panels = (await this.#matrix.panels()).factor(a, rank, n, Math.min(rows, m));
     const rowBytes = (n * DTYPES[target.dtype].bits) / 8;
     const buffer = new Uint8Array(Math.min(rows, m) * rowBytes);
     for (let i = 0; i < m; i += rows) {

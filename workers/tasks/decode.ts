@@ -12,6 +12,9 @@ import { HashingSink, HashingSource, rowsOf, shifted } from '../sources.js';
 import type { TaskControl, WorkerState } from '../state.js';
 import { panelBuffer } from '../../core/panel-buffer.js';
 
+/** What a codec says of damaged data: it knows neither file nor tensor. */
+const STREAM_ERRORS: ReadonlySet<string> = new Set(['RESIDUAL_MALFORMED', 'FACTORS_MALFORMED', 'LEVELS_MALFORMED']);
+
 export async function decode(state: WorkerState, task: DecodeTask, control: TaskControl): Promise<DecodeResult> {
   const delta = await state.delta(task.delta);
   const entry = delta.entry(task.tensor);
@@ -68,8 +71,7 @@ async function decodePieces(
     const lossless = await state.codec({ name: 'lossless', params: {} });
     await lossless.decode(ctx, undefined, partsOf(delta, entry.name, EXTRA_ROWS), rest, shifted(sink, byteLength(entry.dtype, target.shape)));
   } catch (error) {
-    // the coder knows neither file nor tensor
-    if (error instanceof PithError && (error.code === 'RESIDUAL_MALFORMED' || error.code === 'FACTORS_MALFORMED')) {
+    if (error instanceof PithError && STREAM_ERRORS.has(error.code)) {
       throw new PithError('DELTA_TENSOR', { file: delta.path, tensor: entry.name, message: error.message }, { cause: error });
     }
     throw error;

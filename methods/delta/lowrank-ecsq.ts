@@ -1,0 +1,203 @@
+/**
+ * lowrank-ecsq: transform coding of the weight residual in its singular basis, with one step (pith's own).
+ *
+ *   D = f32(W1) - f32(W0) = U diag(s) V^T;   X = U diag(s), Y = V diag(s), both quantized with one step t and entropy-coded
+ *   W1' = round(f32(W0) + X^ diag(t / s) Y^^T / t)      in a fixed order (kernels/lowrank/panel.ts)
+ * One number sets every rank and bit width: reverse water-filling of the singular values (Cover and Thomas, Elements of Information
+ * Theory, 10.3.3). Background: ERE (arXiv 2305.18425), Delta-CoMe (arXiv 2406.08903); entropy-coded scalar quantization: Sullivan 1996.
+ */
+import * as z from 'zod';
+import { DTYPES } from '../../core/dtype.js';
+import { PithError } from '../../core/errors.js';
+import { decodeF32 } from '../../core/float.js';
+import { matrixShape } from '../../core/shape.js';
+import type { TensorInfo } from '../../core/tensor.js';
+import { LevelCoder } from '../../kernels/levels/coder.js';
+import { CENTROIDS } from '../../kernels/levels/quantize.js';
+import { readRows, writeRows } from '../../kernels/levels/stream.js';
+import { matrixOps } from '../../kernels/linalg/matrix-ops.js';
+import { isDense } from '../../kernels/lowrank/panel.js';
+import { basisFor, codeBasis, dequantize, estimate } from '../../kernels/lowrank/transform.js';
+import type { RateCurve } from '../../kernels/lowrank/water-fill.js';
+import { DeltaMatrix, PANEL_VALUES } from '../delta-matrix.js';
+import type { Ctx, Method } from '../define.js';
+import type { Assigned, BudgetedCodec, DeltaCodec, EncodeInfo, PartSink, PartSource, TensorPlan, TensorSink, TensorSource } from '../kinds.js';
+import { GRID, stepAt } from '../step-grid.js';
+
+const PART = 'factors';
+/** "PLR" and the version. */
+const MAGIC = [0x50, 0x4c, 0x52, 0x01] as const;
+/** Magic, rank (u32), step (f32), bytes of the first stream (u64), 8 + 8 centroids; then a bf16 ratio a component. */
+const HEAD_BYTES = 20 + 2 * CENTROIDS;
+
+const params = z.strictObject({
+  step: z.number().positive().default(3).describe('quantizer step in units of the RMS of each delta'),
+});
+type Params = z.infer<typeof params>;
+
+class LowrankEcsq implements DeltaCodec {
+  readonly lossless = false;
+  readonly version = 1;
+  readonly budget: BudgetedCodec = {
+    rates: (c, base, tuned, share) => this.#rates(c, base, tuned, share),
+    assign: (point) => ({ step: stepAt(point) }),
+  };
+  readonly #matrix = new DeltaMatrix();
+  #coder: Promise<LevelCoder> | undefined;
+
+  constructor(private readonly p: Params) {}
+
+  accepts(plan: TensorPlan): boolean {
+    const [m, n] = matrixShape(plan.shape);
+    return plan.hasBase && isDense(plan.dtype) && plan.shape.length >= 2 && m > 1 && n > 1;
+  }
+
+  memoryBytes(plan: TensorPlan): number {
+    const [m, n] = matrixShape(plan.shape);
+    return (128 << 20) + 4 * m * n + 24 * Math.min(m, n) ** 2;
+  }
+
+  #levels(): Promise<LevelCoder> {
+    this.#coder ??= LevelCoder.create();
+    return this.#coder;
+  }
+
+  async encode(c: Ctx, base: TensorSource | undefined, tuned: TensorSource, parts: PartSink, assigned: Assigned): Promise<EncodeInfo> {
+    const none = { identical: false, declined: true, facts: {} } as const;
+    if (base === undefined) return none;
+    const [m, n] = matrixShape(tuned.shape);
+    const { delta, same, norm } = await this.#matrix.read(c, base, tuned);
+    if (same) return { identical: true, facts: {} };
+    const step = Math.fround((assigned['step'] ?? this.p.step) * Math.sqrt(norm / (m * n)));
+    if (!Number.isFinite(norm) || step === 0) return none;
+    const basis = await basisFor(delta, m, n, step, norm, await matrixOps(c), c.rng.fork('svd'));
+    c.checkpointCancel();
+    const coded = codeBasis(basis, step);
+    const r = coded.rank;
+    const head = new DataView(new ArrayBuffer(HEAD_BYTES + 2 * r));
+    new Uint8Array(head.buffer).set(MAGIC);
+    head.setUint32(4, r, true);
+    head.setFloat32(8, step, true);
+    new Uint8Array(head.buffer).set([...coded.centroidsX, ...coded.centroidsY], 20);
+    coded.ratios.forEach((v, k) => head.setUint16(HEAD_BYTES + 2 * k, v, true));
+    let at = head.byteLength;
+    if (r > 0) {
+      const coder = await this.#levels();
+      const put = async (bytes: Uint8Array): Promise<void> => {
+        await parts.write(PART, at, bytes);
+        at += bytes.length;
+      };
+      await writeRows(coder, coded.x, r, put, () => c.checkpointCancel());
+      head.setBigUint64(12, BigInt(at - head.byteLength), true);
+      await writeRows(coder, coded.y, r, put, () => c.checkpointCancel());
+    }
+    await parts.write(PART, 0, new Uint8Array(head.buffer));
+    parts.declare(PART, 'U8', [at]);
+    return { identical: false, facts: { rank: r } };
+  }
+
+  async #rates(c: Ctx, base: TensorSource, tuned: TensorSource, share: number): Promise<RateCurve> {
+    const [m, n] = matrixShape(tuned.shape);
+    const { delta, same, norm } = await this.#matrix.read(c, base, tuned);
+    if (same) return { bytes: [0], errorSq: [0], deltaSq: 0 };
+    const dense = (m * n * DTYPES[tuned.dtype].bits) / 8;
+    const rms = Math.sqrt(norm / (m * n));
+    if (!Number.isFinite(norm) || Math.fround(rms) === 0) return { bytes: [dense], errorSq: [0], deltaSq: 0 };
+    const ops = await matrixOps(c);
+    const [bytes, errorSq]: [number[], number[]] = [[], []];
+    // the basis of every fourth point serves the three before it
+    for (let from = 0; from < GRID.points; from += GRID.perOctave) {
+      c.checkpointCancel();
+      const to = Math.min(GRID.points, from + GRID.perOctave);
+      const basis = await basisFor(delta, m, n, stepAt(to - 1) * rms, norm, ops, c.rng.fork('svd'));
+      for (let point = from; point < to; point++) {
+        const e = estimate(basis, stepAt(point) * rms, norm);
+        bytes.push(HEAD_BYTES + e.bytes);
+        errorSq.push(Math.min(e.errorSq, errorSq.at(-1) ?? Infinity));
+      }
+      if (bytes.at(-1)! > GRID.headroom * Math.max(share, GRID.leastShare) * dense) break;
+    }
+    return { bytes, errorSq, deltaSq: norm };
+  }
+
+  async decode(c: Ctx, base: TensorSource | undefined, parts: PartSource, target: TensorInfo, out: TensorSink): Promise<void> {
+    const [m, n] = matrixShape(target.shape);
+    const total = parts.info(PART).shape[0] ?? 0;
+    if (base === undefined || !isDense(target.dtype) || total < HEAD_BYTES)
+      throw malformed('a float base tensor and a head', `${target.dtype}, ${total} bytes`);
+    const fixed = await parts.read(PART, 0, HEAD_BYTES);
+    const view = new DataView(fixed.buffer, fixed.byteOffset);
+    const r = view.getUint32(4, true);
+    const step = view.getFloat32(8, true);
+    const first = Number(view.getBigUint64(12, true));
+    if (MAGIC.some((v, i) => fixed[i] !== v) || r > Math.min(m, n) || !(step > 0) || !Number.isFinite(step)) throw malformed('a head of version 1', 'another');
+    const begin = HEAD_BYTES + 2 * r;
+    if (begin + first > total || (r === 0 && total !== begin)) throw malformed(`${begin + first} bytes or more`, `${total}`);
+    const ratios = decodeF32('BF16', await parts.read(PART, HEAD_BYTES, begin));
+    const coder = await this.#levels();
+    const read = (from: number, to: number, rows: number): Promise<Int16Array> =>
+      r === 0
+        ? Promise.resolve(new Int16Array(0))
+        : readRows(
+            coder,
+            r,
+            rows,
+            (at, end) => parts.read(PART, from + at, Math.min(to, from + end)),
+            to - from,
+            () => c.checkpointCancel(),
+          );
+    const x = dequantize(await read(begin, begin + first, m), r, fixed.subarray(20, 28), () => step, false);
+    const y = dequantize(await read(begin + first, total, n), r, fixed.subarray(28, 36), (k) => ratios[k]!, true);
+    await this.#add(c, base, target, out, [m, n, r], x, transposedRows(y, n, r));
+  }
+
+  async #add(
+    c: Ctx,
+    base: TensorSource,
+    target: TensorInfo,
+    out: TensorSink,
+    [m, n, r]: readonly [number, number, number],
+    b: Float32Array,
+    a: Float32Array,
+  ): Promise<void> {
+    if (!isDense(target.dtype)) return;
+    const rows = Math.max(1, Math.min(m, Math.floor(PANEL_VALUES / n)));
+    const panels = (await this.#matrix.panels()).factor(a, r, n, rows);
+    const rowBytes = (n * DTYPES[target.dtype].bits) / 8;
+    const buffer = new Uint8Array(rows * rowBytes);
+    for (let i = 0; i < m; i += rows) {
+      c.checkpointCancel();
+      const count = Math.min(rows, m - i);
+      const w0 = buffer.subarray(0, count * rowBytes);
+      await base.readInto(i * rowBytes, w0);
+      await out.write(i * rowBytes, panels.add(target.dtype, w0, b.subarray(i * r, (i + count) * r)));
+      c.report(w0.length);
+    }
+  }
+}
+
+/** (n, r) -> (r, n) */
+function transposedRows(y: Float32Array, n: number, r: number): Float32Array {
+  const out = new Float32Array(y.length);
+  for (let j = 0; j < n; j++) for (let k = 0; k < r; k++) out[k * n + j] = y[j * r + k]!;
+  return out;
+}
+
+const malformed = (expected: string, got: string): PithError => new PithError('FACTORS_MALFORMED', { part: PART, expected, got });
+
+const method: Method<'delta', DeltaCodec> = {
+  kind: 'delta',
+  name: 'lowrank-ecsq',
+  title: 'Singular factors of the residual, quantized with one step and entropy-coded: ranks and bits by reverse water-filling',
+  paper: {
+    cite: 'Sullivan, IEEE Trans. Inf. Theory 42(5), 1996; Cover and Thomas, Elements of Information Theory, 10.3',
+    url: 'https://doi.org/10.1109/18.532878',
+  },
+  params,
+  create(rawParams) {
+    const parsed = params.safeParse(rawParams);
+    if (!parsed.success) throw new PithError('BAD_PARAMS', { method: 'lowrank-ecsq', message: z.prettifyError(parsed.error) });
+    return new LowrankEcsq(parsed.data);
+  },
+};
+export default method;

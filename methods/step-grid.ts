@@ -1,0 +1,13 @@
+/** The quantizer steps that a budget chooses from, in units of the delta's own size: point 0 keeps next to nothing. */
+
+export const GRID = {
+  first: 32,
+  perOctave: 6,
+  points: 48,
+  /** A curve ends where it costs this many times the share that the model may take on average ... */
+  headroom: 4,
+  /** ... but never below this share. */
+  leastShare: 0.01,
+} as const;
+
+export const stepAt = (point: number): number => GRID.first * 2 ** (-point / GRID.perOctave);
