@@ -11,7 +11,11 @@ const share = (name: string, description: string) =>
   Flags.custom<number>({ description, helpValue: '0..1', exclusive: alone(name), parse: async (text) => number(name, text, (v) => v > 0 && v <= 1) })();
 
 export const deltaFlags = {
-  method: Flags.string({ default: 'lossless', description: 'delta codec; see `pith methods list`', helpValue: 'NAME' }),
+  method: Flags.string({
+    default: 'lossless',
+    description: 'delta codec (`pith methods list`), or auto: the best of several for each tensor',
+    helpValue: 'NAME',
+  }),
   set: Flags.string({ multiple: true, default: [], description: 'method parameter', helpValue: 'KEY=VALUE' }),
   rank: Flags.integer({ min: 1, description: 'components kept in every matrix', exclusive: alone('rank'), helpGroup: 'LOSSY' }),
   energy: share('energy', 'share of every squared delta that is kept'),
@@ -65,13 +69,11 @@ export function lossyOptions(flags: Parsed, set: Readonly<Record<string, unknown
     ...(flags['max-error'] === undefined ? {} : { maxError: flags['max-error'] }),
   };
   const hasTarget = Object.keys(target).length > 0;
-  // int8 gives more components for the same bytes
-  const factors = flags.factors ?? (hasTarget && set['factors'] === undefined ? 'int8' : undefined);
   const params = {
     ...set,
     ...(flags.rank === undefined ? {} : { rank: flags.rank }),
     ...(flags.energy === undefined ? {} : { energy: flags.energy }),
-    ...(factors === undefined ? {} : { factors }),
+    ...(flags.factors === undefined ? {} : { factors: flags.factors }),
   };
   const embeddings = embeddingRule(flags.embeddings, params, hasTarget);
   return { params, ...(hasTarget ? { target } : {}), ...(embeddings === undefined ? {} : { embeddings }) };

@@ -25,6 +25,8 @@ export interface Method<K extends Kind, Impl> {
   readonly title: string;
   readonly paper: { readonly cite: string; readonly url: string };
   readonly params: z.ZodType;
+  /** Parameters that differ from the defaults when a size is asked for: finer factors are worth less than more of them, say. */
+  readonly budgetParams?: Readonly<Record<string, unknown>>;
   /** Parses the parameters once (BAD_PARAMS, exit 64) and closes over them. */
   create(rawParams: unknown): Impl;
 }

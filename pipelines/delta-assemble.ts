@@ -3,7 +3,8 @@ import { basename, resolve } from 'node:path';
 import { pithVersion } from '../core/version.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import type { DeltaManifest, SideFileEntry, TensorEntry } from '../formats/delta/schema.js';
-import { deflated, type DeltaContent, type StoredPart } from '../formats/delta/write.js';
+import { deflated } from '../formats/delta/blob.js';
+import type { DeltaContent, StoredPart } from '../formats/delta/write.js';
 import { hashFile, packFiles } from '../formats/delta/side-files.js';
 import { contentHash } from '../formats/hash.js';
 import { checkpointFolder, listSideFiles } from '../formats/open-checkpoint.js';
@@ -16,6 +17,8 @@ export interface Assembly {
   readonly base: CheckpointReader | undefined;
   readonly tuned: CheckpointReader;
   result(tensor: string): EncodeResult;
+  /** The plan's method that coded a tensor, unless it declined. */
+  method(tensor: PlannedTensor): number;
   /** SHA-256 of a base tensor, whether or not a tuned one was coded against it. */
   baseSha256(tensor: string): string;
   spoolFile(tensor: string, part: string): string;
@@ -50,7 +53,7 @@ export async function assemble(a: Assembly): Promise<Assembled> {
       removed: [...plan.removed],
     },
     methods: plan.methods.map((m) => ({ name: m.name, version: m.codec.version, params: { ...m.params } })),
-    tensors: plan.tensors.map((t) => tensorEntry(t, a.result(t.name), base)),
+    tensors: plan.tensors.map((t) => tensorEntry(t, a.result(t.name), a.method(t), base)),
   };
   const parts = new Map<string, StoredPart[]>();
   for (const t of plan.tensors) {
@@ -62,14 +65,14 @@ export async function assemble(a: Assembly): Promise<Assembled> {
   return { content: { manifest, parts, headers, sideFiles: side.blob }, baseHash, tunedHash };
 }
 
-function tensorEntry(t: PlannedTensor, r: EncodeResult, base: CheckpointReader | undefined): TensorEntry {
+function tensorEntry(t: PlannedTensor, r: EncodeResult, method: number, base: CheckpointReader | undefined): TensorEntry {
   const against = r.baseSha256 === undefined ? undefined : base?.infos.get(t.name);
   const rows = commonRows(t).commonRows;
   return {
     name: t.name,
     dtype: t.dtype,
     shape: [...t.shape],
-    method: r.info.identical ? 'identical' : r.byMethod ? t.method : 0,
+    method: r.info.identical ? 'identical' : r.byMethod ? method : 0,
     ...(against === undefined ? {} : { base: { sha256: r.baseSha256!, ...(rows === undefined ? {} : { shape: [...against.shape], rows }) } }),
     sha256: r.tunedSha256,
     ...(r.restoredSha256 === r.tunedSha256 ? {} : { restored: r.restoredSha256 }),

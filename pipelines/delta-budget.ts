@@ -1,17 +1,14 @@
-/** Shares a byte budget over the tensors of a delta: rate curves in, one point of its curve for every tensor out. */
+/** Shares a budget over the tensors of a delta: rate curves of one codec or of several in, one codec and point for every tensor out. */
 import { PithError } from '../core/errors.js';
-import { deltaBytes } from '../formats/delta/write.js';
-import { withinBytes, withinError, type Allocation } from '../kernels/lowrank/water-fill.js';
-import type { EncodeResult, RatesResult } from '../workers/messages.js';
-import { assemble, type Assembly } from './delta-assemble.js';
-import type { PlannedTensor } from './delta-plan.js';
+import { withinBytes, withinError, type RateCurve } from '../kernels/lowrank/water-fill.js';
+import type { RatesResult } from '../workers/messages.js';
 
 /** At most one is given; all count the whole file. */
 export interface DeltaTarget {
   readonly bytes?: number;
   /** N times smaller than the raw bytes. */
   readonly ratio?: number;
-  /** ||What - W1||_F / ||W1 - W0||_F over the tensors that the method codes. */
+  /** ||What - W1||_F / ||W1 - W0||_F over the tensors that share the budget. */
   readonly maxError?: number;
 }
 
@@ -24,62 +21,85 @@ export function targetBytes(target: DeltaTarget, rawBytes: number): number | und
   return target.bytes ?? (target.ratio === undefined ? undefined : Math.floor(rawBytes / target.ratio));
 }
 
-/** What a header grows by when a rank has more digits than was assumed. */
-const DIGITS_BYTES = 8;
-const SHA = '0'.repeat(64);
-
-/** Bytes of the file without the parts that the budget is for: exact parts, side files, headers. */
-async function fixedBytes(a: Assembly, budgeted: ReadonlySet<string>): Promise<number> {
-  const placeholder: EncodeResult = {
-    info: { identical: false, facts: { rank: 1000, residual: 0.12345678901234 } },
-    parts: ['lora_A', 'lora_B', 'lora_A.scale', 'lora_B.scale'].map((part) => ({ part, dtype: 'U8', shape: [0, 1000], bytes: 0, sha256: SHA })),
-    tunedSha256: SHA,
-    restoredSha256: '1'.repeat(64),
-    baseSha256: SHA,
-    byMethod: true,
-  };
-  const result = (name: string): EncodeResult => (budgeted.has(name) ? placeholder : a.result(name));
-  const { content } = await assemble({ ...a, result, baseSha256: () => SHA });
-  return deltaBytes(content) + DIGITS_BYTES * budgeted.size;
+/** One of the plan's methods and a point of its curve. */
+export interface Choice {
+  readonly method: number;
+  readonly point: number;
 }
 
-/** The point of every budgeted tensor. TARGET_TOO_SMALL when even the first points do not fit. */
-export async function allocateBudget(
-  a: Assembly,
-  target: DeltaTarget,
-  embeddings: EmbeddingBudget | undefined,
-  curves: ReadonlyMap<string, RatesResult>,
-): Promise<ReadonlyMap<string, number>> {
-  const tensors = a.plan.tensors.filter((t) => curves.has(t.name));
-  const [own, shared] = split(tensors, embeddings !== undefined);
-  const points = new Map<string, number>();
-  let spent = 0;
-  const take = (group: readonly PlannedTensor[], allocation: Allocation): void => {
-    group.forEach((t, i) => points.set(t.name, allocation.points[i]!));
-    spent += allocation.bytes;
-  };
-  const of = (group: readonly PlannedTensor[]): RatesResult[] => group.map((t) => curves.get(t.name)!);
-  if (embeddings !== undefined) take(own, fit(of(own), embeddings.bytes, 'the embeddings alone'));
-  const bytes = targetBytes(target, a.plan.rawBytes);
-  if (bytes === undefined) {
-    const deltaSq = of(shared).reduce((sum, c) => sum + c.deltaSq, 0);
-    take(shared, withinError(of(shared), (target.maxError ?? 0) ** 2 * deltaSq));
-  } else {
-    const fixed = await fixedBytes(a, new Set(tensors.map((t) => t.name)));
-    take(shared, fit(of(shared), bytes - fixed - spent, 'tensors that are stored exactly and the header', fixed + spent));
+interface Option extends Choice {
+  readonly bytes: number;
+  readonly errorSq: number;
+}
+
+/** What a method would take and leave on one tensor, by prediction; corrected by what it really took. */
+interface Candidate {
+  readonly method: number;
+  readonly rates: RatesResult;
+  bytesScale: number;
+  errorScale: number;
+}
+
+/** Corrections beyond this say more about the point than about the curve. */
+const MOST_CORRECTION = 4;
+const within = (scale: number): number => Math.min(MOST_CORRECTION, Math.max(1 / MOST_CORRECTION, scale));
+
+export class Allocator {
+  readonly #candidates = new Map<string, Candidate[]>();
+
+  add(tensor: string, method: number, rates: RatesResult): void {
+    const list = this.#candidates.get(tensor) ?? [];
+    list.push({ method, rates, bytesScale: 1, errorScale: 1 });
+    this.#candidates.set(tensor, list);
   }
-  return points;
-}
 
-function split(tensors: readonly PlannedTensor[], ownEmbeddings: boolean): [own: PlannedTensor[], shared: PlannedTensor[]] {
-  const isOwn = (t: PlannedTensor): boolean => ownEmbeddings && (t.role === 'embedding' || t.role === 'head');
-  return [tensors.filter(isOwn), tensors.filter((t) => !isOwn(t))];
-}
-
-function fit(curves: readonly RatesResult[], bytes: number, what: string, before = 0): Allocation {
-  const allocation = withinBytes(curves, bytes);
-  if (allocation.bytes > bytes) {
-    throw new PithError('TARGET_TOO_SMALL', { expected: Math.max(0, bytes + before), got: allocation.bytes + before, message: `${what} come first` });
+  deltaSq(tensor: string): number {
+    return Math.max(0, ...(this.#candidates.get(tensor) ?? []).map((c) => c.rates.deltaSq));
   }
-  return allocation;
+
+  /** The method's prediction for this tensor is scaled to what was measured. */
+  learn(tensor: string, choice: Choice, bytes: number, errorSq: number | undefined): void {
+    const c = this.#candidates.get(tensor)?.find((candidate) => candidate.method === choice.method);
+    if (c === undefined) return;
+    const [predictedBytes, predictedError] = [c.rates.bytes[choice.point]!, c.rates.errorSq[choice.point]!];
+    if (predictedBytes > 0) c.bytesScale = within(bytes / predictedBytes);
+    if (predictedError > 0 && errorSq !== undefined) c.errorScale = within(errorSq / predictedError);
+  }
+
+  /** All codecs' points on one scale: more bytes, less error. */
+  #options(tensor: string): Option[] {
+    const all = (this.#candidates.get(tensor) ?? []).flatMap(({ method, rates, bytesScale, errorScale }) =>
+      rates.bytes.map((bytes, point): Option => ({ method, point, bytes: bytes * bytesScale, errorSq: rates.errorSq[point]! * errorScale })),
+    );
+    all.sort((a, b) => a.bytes - b.bytes || a.errorSq - b.errorSq || a.method - b.method);
+    const kept: Option[] = [];
+    for (const o of all) if (kept.length === 0 || o.errorSq < kept.at(-1)!.errorSq) kept.push(o);
+    return kept;
+  }
+
+  /** Predicted bytes of the parts of `tensors` at most `bytes`: TARGET_TOO_SMALL when even their first points do not fit. */
+  withinBytes(tensors: readonly string[], bytes: number, first: { readonly what: string; readonly bytes: number }): Map<string, Choice> {
+    return this.#choose(tensors, (curves) => {
+      const a = withinBytes(curves, bytes);
+      if (a.bytes > bytes) {
+        throw new PithError('TARGET_TOO_SMALL', {
+          expected: Math.max(0, bytes + first.bytes),
+          got: a.bytes + first.bytes,
+          message: `${first.what} come first`,
+        });
+      }
+      return a.points;
+    });
+  }
+
+  /** Predicted total squared error at most `errorSq`. */
+  withinError(tensors: readonly string[], errorSq: number): Map<string, Choice> {
+    return this.#choose(tensors, (curves) => withinError(curves, errorSq).points);
+  }
+
+  #choose(tensors: readonly string[], solve: (curves: readonly RateCurve[]) => readonly number[]): Map<string, Choice> {
+    const options = tensors.map((t) => this.#options(t));
+    const points = solve(options.map((o, i) => ({ bytes: o.map((p) => p.bytes), errorSq: o.map((p) => p.errorSq), deltaSq: this.deltaSq(tensors[i]!) })));
+    return new Map(tensors.map((t, i) => [t, options[i]![points[i]!]!]));
+  }
 }

@@ -15,7 +15,9 @@ import type { CheckpointRef, EncodeResult, EncodeTask, HashResult, HashTask, Rat
 import { openAny } from '../workers/open.js';
 import { WorkerPool } from '../workers/pool.js';
 import { assemble, commonRows, type Assembly } from './delta-assemble.js';
-import { allocateBudget, targetBytes, type DeltaTarget, type EmbeddingBudget } from './delta-budget.js';
+import { deltaBytes } from '../formats/delta/write.js';
+import { Allocator, targetBytes, type Choice, type DeltaTarget, type EmbeddingBudget } from './delta-budget.js';
+import { reachTarget, type TargetRun } from './delta-target.js';
 import { planDelta, type DeltaPlan, type PlannedMethod, type PlannedTensor } from './delta-plan.js';
 import { Journal, refuseExisting } from './journal.js';
 import { resolveRunDevice, runSettings, type RunOptions } from './run-options.js';
@@ -64,7 +66,7 @@ export interface EncodeReport {
   readonly plan?: { readonly bytes: number; readonly peakBytes: number; readonly ms: number };
 }
 
-type Done = { readonly encode: EncodeResult } | { readonly hash: HashResult } | { readonly rates: RatesResult };
+type Done = { readonly encode: EncodeResult; readonly choice?: Choice } | { readonly hash: HashResult } | { readonly rates: RatesResult };
 type AnyTask = EncodeTask | HashTask | RatesTask;
 
 const JOB = 'delta encode';
@@ -90,6 +92,7 @@ interface Run {
   readonly journal: Journal<Done>;
   readonly pool: WorkerPool;
   readonly done: Map<string, Done>;
+  readonly allocator: Allocator;
 }
 
 export async function* deltaEncode(o: EncodeOptions): Pipeline<EncodeReport> {
@@ -113,7 +116,7 @@ export async function* deltaEncode(o: EncodeOptions): Pipeline<EncodeReport> {
     const { method, params, target, embeddings, seed } = o;
     const identity = { command: JOB, version: pithVersion(), method, params, target, embeddings, seed, device, refs, tensors: plan.tensors };
     const journal = Journal.open<Done>(o.out, identity, { resume: o.resume });
-    const run: Run = { o, plan, base, tuned, refs, settings: runSettings(o, device), journal, pool, done: new Map() };
+    const run: Run = { o, plan, base, tuned, refs, settings: runSettings(o, device), journal, pool, done: new Map(), allocator: new Allocator() };
     try {
       yield* runTasks(run);
       const report = await finish(run);
@@ -129,25 +132,48 @@ export async function* deltaEncode(o: EncodeOptions): Pipeline<EncodeReport> {
   }
 }
 
-/** methods[0] is lossless; then the one for embeddings, where it differs, and the main one. */
+/** What `auto` chooses from, besides lossless, unless the parameter `codecs` names others. */
+const AUTO_CODECS = ['lowrank-ecsq', 'ecsq'];
+const AUTO = 'auto';
+
+/** methods[0] is lossless; then the one for embeddings, where it differs, and the main one or, for `auto`, the ones that compete. */
 async function methodsOf(o: EncodeOptions): Promise<PlannedMethod[]> {
-  const planned = async (name: string, params: Readonly<Record<string, unknown>>, selects: (t: TensorPlan) => boolean): Promise<PlannedMethod> => ({
-    name,
-    params,
-    codec: (await loadMethod('delta', name)).create(params),
-    selects,
-  });
-  const methods = [await planned('lossless', o.method === 'lossless' ? o.params : {}, () => true)];
+  const planned = async (name: string, given: Readonly<Record<string, unknown>>, selects: (t: TensorPlan) => boolean): Promise<PlannedMethod> => {
+    const method = await loadMethod('delta', name);
+    const params = o.target === undefined ? given : { ...method.budgetParams, ...given };
+    return { name, params, codec: method.create(params), selects };
+  };
   const { embeddings } = o;
   const own = embeddings !== undefined && !(embeddings !== 'lossless' && 'bytes' in embeddings);
   const isEmbedding = (t: TensorPlan): boolean => t.role === 'embedding' || t.role === 'head';
+  const main = (t: TensorPlan): boolean => o.selects(t.name) && !(own && isEmbedding(t));
+  if (o.method === AUTO) {
+    if (o.target === undefined) throw new PithError('USAGE', { message: '--method auto: say how much with --target-size, --target-ratio or --max-error' });
+    const codecs = autoCodecs(o.params);
+    const methods = await Promise.all(['lossless', ...codecs].map((name) => planned(name, {}, name === 'lossless' ? () => true : main)));
+    for (const m of methods) if (m.codec.budget === undefined) throw new PithError('NO_BUDGET', { method: m.name });
+    return methods.map((m, i) => ({ ...m, competes: true, ...(i === 0 ? { selects: main } : {}) }));
+  }
+  const methods = [await planned('lossless', o.method === 'lossless' ? o.params : {}, () => true)];
   if (o.method !== 'lossless') {
     if (own && embeddings !== 'lossless')
       methods.push(await planned(o.method, { ...o.params, ...embeddings.params }, (t) => o.selects(t.name) && isEmbedding(t)));
-    methods.push(await planned(o.method, o.params, (t) => o.selects(t.name) && !(own && isEmbedding(t))));
+    methods.push(await planned(o.method, o.params, main));
   }
-  if (o.target !== undefined && methods.at(-1)!.codec.budget === undefined) throw new PithError('NO_BUDGET', { method: o.method });
+  const last = methods.at(-1)!.codec;
+  if (o.target !== undefined && (last.budget === undefined || last.lossless)) throw new PithError('NO_BUDGET', { method: o.method });
   return methods;
+}
+
+function autoCodecs(params: Readonly<Record<string, unknown>>): readonly string[] {
+  const unknown = Object.keys(params).filter((k) => k !== 'codecs');
+  if (unknown.length > 0) throw new PithError('BAD_PARAMS', { method: AUTO, message: `unknown parameter "${unknown[0]!}"; it takes codecs=NAME,NAME` });
+  const codecs = params['codecs'];
+  return codecs === undefined
+    ? AUTO_CODECS
+    : String(codecs)
+        .split(',')
+        .filter((name) => name !== 'lossless' && name !== '');
 }
 
 function refOf(reader: CheckpointReader, path: string): CheckpointRef {
@@ -165,26 +191,80 @@ function dryRun(o: EncodeOptions, plan: DeltaPlan, device: Device): EncodeReport
   return { out: o.out, bytes: 0, rawBytes: plan.rawBytes, ratio: 0, device, tensors: predicted, sideFiles: [], plan: { bytes, peakBytes, ms: Math.round(ms) } };
 }
 
-const memoryOf = (plan: DeltaPlan, t: PlannedTensor): number => (t.method === 0 ? TYPICAL.workerBytes : plan.methods[t.method]!.codec.memoryBytes(t));
+const memoryOf = (plan: DeltaPlan, t: PlannedTensor): number =>
+  Math.max(...candidatesOf(t).map((m) => (m === 0 ? TYPICAL.workerBytes : plan.methods[m]!.codec.memoryBytes(t))));
 
 /** Without a budget everything at once; with one, first the rates and what needs none of it, then the tensors that share it. */
 async function* runTasks(run: Run): AsyncGenerator<ProgressEvent, void, void> {
-  const { o, plan, journal, done } = run;
+  const { o, plan, journal, done, allocator } = run;
   for (const [key, value] of journal.done) if (spoolIsWhole(journal, key, value)) done.set(key, value);
-  const budgeted = o.target === undefined ? [] : plan.tensors.filter((t) => t.method === plan.methods.length - 1 && t.method > 0);
+  const budgeted =
+    o.target === undefined ? [] : plan.tensors.filter((t) => t.candidates !== undefined || (t.method > 0 && t.method === plan.methods.length - 1));
   const others = plan.tensors.filter((t) => !budgeted.includes(t));
-  const rawBytes = (tensors: readonly PlannedTensor[]): number => tensors.reduce((sum, t) => sum + t.bytes, 0);
-  const totalBytes = plan.rawBytes + rawBytes(budgeted);
-  const finished = [...plan.tensors.filter((t) => done.has(t.name)), ...budgeted.filter((t) => done.has(`rates:${t.name}`))];
-  const first: Job<AnyTask>[] = [...ratesJobs(run, budgeted), ...encodeJobs(run, others), ...hashJobs(run)];
-  yield { type: 'job.start', job: JOB, totalBytes, tasks: first.length + budgeted.length, resumedBytes: rawBytes(finished) };
+  const rates = ratesJobs(run, budgeted);
+  const bytesOf = (tensors: readonly { readonly bytes: number }[]): number => tensors.reduce((sum, t) => sum + t.bytes, 0);
+  const totalBytes = plan.rawBytes + bytesOf(rates);
+  const finished = [...plan.tensors.filter((t) => done.has(t.name)), ...rates.filter((j) => done.has(j.label))];
+  const first: Job<AnyTask>[] = [...rates, ...encodeJobs(run, others), ...hashJobs(run)];
+  yield { type: 'job.start', job: JOB, totalBytes, tasks: first.length + budgeted.length, resumedBytes: bytesOf(finished) };
   yield* runMissing(run, first, totalBytes);
   if (o.target === undefined) return;
-  const curves = new Map(budgeted.map((t) => [t.name, (done.get(`rates:${t.name}`) as { rates: RatesResult }).rates]));
-  const { embeddings } = o;
-  const ownBudget = embeddings !== undefined && embeddings !== 'lossless' && 'bytes' in embeddings ? embeddings : undefined;
-  const points = await allocateBudget(assemblyOf(run), o.target, ownBudget, curves);
-  yield* runMissing(run, encodeJobs(run, budgeted, points), totalBytes);
+  for (const t of budgeted) {
+    for (const m of candidatesOf(t)) allocator.add(t.name, m, (done.get(ratesLabel(run, t, m)) as { rates: RatesResult }).rates);
+  }
+  yield* reachTarget(targetOf(run, o.target, budgeted, totalBytes));
+}
+
+const candidatesOf = (t: PlannedTensor): readonly number[] => t.candidates ?? [t.method];
+const ratesLabel = (run: Run, t: PlannedTensor, method: number): string => `rates:${run.plan.methods[method]!.name}:${t.name}`;
+
+function targetOf(run: Run, target: DeltaTarget, budgeted: readonly PlannedTensor[], totalBytes: number): TargetRun {
+  const { o, plan, done, allocator } = run;
+  const budget = o.embeddings !== undefined && o.embeddings !== 'lossless' && 'bytes' in o.embeddings ? o.embeddings : undefined;
+  const isOwn = (t: PlannedTensor): boolean => budget !== undefined && (t.role === 'embedding' || t.role === 'head');
+  const bytes = targetBytes(target, plan.rawBytes);
+  const names = (tensors: readonly PlannedTensor[]): string[] => tensors.map((t) => t.name);
+  return {
+    allocator,
+    shared: names(budgeted.filter((t) => !isOwn(t))),
+    own: names(budgeted.filter(isOwn)),
+    ...(budget === undefined ? {} : { ownBytes: budget.bytes }),
+    ...(bytes === undefined ? { maxError: target.maxError ?? 0 } : { bytes }),
+    fixedBytes: async () => deltaBytes((await assemble(withPlaceholders(run, new Set(names(budgeted))))).content),
+    fileBytes: async () => deltaBytes((await assemble(assemblyOf(run))).content),
+    result: (name) => (done.get(name) as { encode: EncodeResult }).encode,
+    async *encode(choices) {
+      const fits = (name: string): boolean => {
+        const value = done.get(name);
+        const [was, is] = [value !== undefined && 'encode' in value ? value.choice : undefined, choices.get(name)!];
+        return was?.method === is.method && was.point === is.point;
+      };
+      for (const name of choices.keys()) if (!fits(name)) done.delete(name);
+      yield* runMissing(run, encodeJobs(run, budgeted, choices), totalBytes);
+    },
+  };
+}
+
+/** Results that take as much of the header as real ones: hashes do not deflate. */
+function withPlaceholders(run: Run, tensors: ReadonlySet<string>): Assembly {
+  const a = assemblyOf(run);
+  const sha = (name: string, what: string): string => createHash('sha256').update(`${what}:${name}`).digest('hex');
+  return {
+    ...a,
+    method: (t) => (tensors.has(t.name) ? run.plan.methods.length - 1 : a.method(t)),
+    result: (name) =>
+      !tensors.has(name)
+        ? a.result(name)
+        : {
+            info: { identical: false, facts: { rank: 100 } },
+            parts: [{ part: 'levels', dtype: 'U8', shape: [0], bytes: 0, sha256: sha(name, 'part') }],
+            tunedSha256: sha(name, 'tuned'),
+            restoredSha256: sha(name, 'restored'),
+            baseSha256: sha(name, 'base'),
+            byMethod: true,
+          },
+    baseSha256: (name) => (tensors.has(name) ? sha(name, 'base') : a.baseSha256(name)),
+  };
 }
 
 async function* runMissing(run: Run, jobs: readonly Job<AnyTask>[], totalBytes: number): AsyncGenerator<ProgressEvent, void, void> {
@@ -196,13 +276,13 @@ async function* runMissing(run: Run, jobs: readonly Job<AnyTask>[], totalBytes: 
   );
   const schedule = { job: JOB, pool, maxMemoryBytes: o.maxMemoryBytes, signal: o.signal, totalBytes, doneBytes: doneBytes - pool.doneBytes };
   yield* runJobs<AnyTask>(missing, schedule, (job, result) => {
-    const value = doneOf(job.task, result);
+    const value = { ...doneOf(job.task, result), ...choiceOf(run, job.task) };
     journal.append(job.label, value);
     done.set(job.label, value);
     if (!('encode' in value)) return undefined;
     const t = plan.tensors.find((p) => p.name === job.label)!;
     const bytes = value.encode.parts.reduce((sum, p) => sum + p.bytes, 0);
-    return { type: 'tensor.done', job: JOB, tensor: job.label, method: usedMethod(plan, t, value.encode), bytes, rawBytes: job.bytes };
+    return { type: 'tensor.done', job: JOB, tensor: job.label, method: usedMethod(run, t, value.encode), bytes, rawBytes: job.bytes };
   });
 }
 
@@ -211,17 +291,27 @@ function doneOf(task: AnyTask, result: unknown): Done {
   return task.type === 'rates' ? { rates: result as RatesResult } : { encode: result as EncodeResult };
 }
 
-const usedMethod = (plan: DeltaPlan, t: PlannedTensor, r: EncodeResult): string =>
-  r.info.identical ? 'identical' : plan.methods[r.byMethod ? t.method : 0]!.name;
+function choiceOf(run: Run, task: AnyTask): { choice?: Choice } {
+  if (task.type !== 'encode' || task.point === undefined) return {};
+  return { choice: { method: run.plan.methods.findIndex((m) => m.name === task.method.name && m.params === task.method.params), point: task.point } };
+}
+
+const methodOf = (run: Run, t: PlannedTensor): number => {
+  const value = run.done.get(t.name);
+  return (value !== undefined && 'encode' in value ? value.choice?.method : undefined) ?? t.method;
+};
+
+const usedMethod = (run: Run, t: PlannedTensor, r: EncodeResult): string =>
+  r.info.identical ? 'identical' : run.plan.methods[r.byMethod ? methodOf(run, t) : 0]!.name;
 
 /** Name of a tensor's spooled parts: names may hold anything, their hash may not. */
 const spoolName = (tensor: string): string => createHash('sha256').update(tensor).digest('hex').slice(0, 32);
 
-function encodeJobs(run: Run, tensors: readonly PlannedTensor[], points?: ReadonlyMap<string, number>): Job<EncodeTask>[] {
+function encodeJobs(run: Run, tensors: readonly PlannedTensor[], choices?: ReadonlyMap<string, Choice>): Job<EncodeTask>[] {
   const { plan, refs, settings, journal } = run;
   return tensors.map((t) => {
-    const point = points?.get(t.name);
-    const { name, params } = plan.methods[t.method]!;
+    const choice = choices?.get(t.name);
+    const { name, params } = plan.methods[choice?.method ?? t.method]!;
     return {
       label: t.name,
       bytes: t.bytes,
@@ -233,7 +323,7 @@ function encodeJobs(run: Run, tensors: readonly PlannedTensor[], points?: Readon
         tuned: { checkpoint: refs.tuned, name: t.name },
         ...(t.hasBase && refs.base !== undefined ? { base: { checkpoint: refs.base, name: t.name } } : {}),
         ...commonRows(t),
-        ...(point === undefined ? {} : { point }),
+        ...(choice === undefined ? {} : { point: choice.point }),
         spool: journal.spool(spoolName(t.name)),
       },
     };
@@ -247,15 +337,13 @@ function ratesJobs(run: Run, tensors: readonly PlannedTensor[]): Job<RatesTask>[
   const { o, plan, refs, settings } = run;
   const bytes = o.target === undefined ? undefined : targetBytes(o.target, plan.rawBytes);
   const share = bytes === undefined ? UNKNOWN_SHARE : bytes / Math.max(1, plan.rawBytes);
-  return tensors.map((t) => {
-    const { name, params } = plan.methods[t.method]!;
+  return tensors.flatMap((t) => {
     const both = { base: { checkpoint: refs.base!, name: t.name }, tuned: { checkpoint: refs.tuned, name: t.name } };
-    return {
-      label: `rates:${t.name}`,
-      bytes: t.bytes,
-      memoryBytes: memoryOf(plan, t),
-      task: { type: 'rates', settings, method: { name, params }, ...both, ...commonRows(t), share },
-    };
+    return candidatesOf(t).map((m) => {
+      const { name, params } = plan.methods[m]!;
+      const task: RatesTask = { type: 'rates', settings, method: { name, params }, ...both, ...commonRows(t), share };
+      return { label: ratesLabel(run, t, m), bytes: t.bytes, memoryBytes: memoryOf(plan, t), task };
+    });
   });
 }
 
@@ -280,13 +368,15 @@ function spoolIsWhole(journal: Journal<Done>, key: string, value: Done): boolean
   });
 }
 
-function assemblyOf({ o, plan, base, tuned, journal, done }: Run): Assembly {
+function assemblyOf(run: Run): Assembly {
+  const { o, plan, base, tuned, journal, done } = run;
   return {
     paths: { base: o.base, tuned: o.tuned },
     plan,
     base,
     tuned,
     result: (name) => (done.get(name) as { encode: EncodeResult }).encode,
+    method: (t) => methodOf(run, t),
     baseSha256: (name) => {
       const value = done.get(name);
       if (value !== undefined && 'encode' in value && value.encode.baseSha256 !== undefined) return value.encode.baseSha256;
@@ -303,7 +393,8 @@ async function finish(run: Run): Promise<EncodeReport> {
   const { content, baseHash, tunedHash } = await assemble(assembly);
   run.journal.publishing();
   const bytes = writeDelta(o.out, content, { force: o.force });
-  const squares = plan.tensors.map((t) => assembly.result(t.name).squares ?? [0, 0]);
+  // a tensor that the budget stores exactly has a delta and no error
+  const squares = plan.tensors.map((t) => assembly.result(t.name).squares ?? [0, run.allocator.deltaSq(t.name)]);
   const [error, delta] = [squares.reduce((sum, s) => sum + s[0], 0), squares.reduce((sum, s) => sum + s[1], 0)];
   return {
     out: o.out,
@@ -314,15 +405,15 @@ async function finish(run: Run): Promise<EncodeReport> {
     ...(baseHash === undefined ? {} : { baseHash }),
     tunedHash,
     device: settings.device,
-    tensors: plan.tensors.map((t) => encodedTensor(plan, t, assembly.result(t.name))),
+    tensors: plan.tensors.map((t) => encodedTensor(run, t, assembly.result(t.name))),
     sideFiles: content.manifest.tuned.sideFiles.map((f) => ({ name: f.name, coding: f.coding })),
   };
 }
 
-function encodedTensor(plan: DeltaPlan, t: PlannedTensor, r: EncodeResult): EncodedTensor {
+function encodedTensor(run: Run, t: PlannedTensor, r: EncodeResult): EncodedTensor {
   return {
     name: t.name,
-    method: usedMethod(plan, t, r),
+    method: usedMethod(run, t, r),
     bytes: r.parts.reduce((sum, p) => sum + p.bytes, 0),
     rawBytes: t.bytes,
     ...(r.info.error === undefined ? {} : { error: r.info.error }),

@@ -1,7 +1,7 @@
 /** `pith delta info`: what a delta file says of itself; reads its header only. */
 import { byteLength } from '../core/shape.js';
 import { DeltaFile } from '../formats/delta/file.js';
-import { DELTA_VERSION, partKey, type BaseEntry, type MethodEntry, type TensorEntry } from '../formats/delta/schema.js';
+import { partKey, type BaseEntry, type MethodEntry, type TensorEntry } from '../formats/delta/schema.js';
 
 export interface InfoTensor {
   readonly name: string;
@@ -38,7 +38,7 @@ export function deltaInfo(path: string): InfoReport {
   const { tuned } = manifest;
   return {
     path,
-    version: DELTA_VERSION,
+    version: manifest.version ?? 0,
     generator: manifest.generator,
     base: manifest.base,
     tuned: { name: tuned.name, contentHash: tuned.contentHash, restoredContentHash: tuned.restoredContentHash },

@@ -18,6 +18,8 @@ export interface PlannedTensor extends TensorPlan {
   readonly inBase: boolean;
   /** Which of the plan's methods codes it; 0 is lossless. */
   readonly method: number;
+  /** Several methods that take it, among which a budget decides. */
+  readonly candidates?: readonly number[];
 }
 
 /** What codes a tensor: its place in the delta's list of methods. */
@@ -26,6 +28,8 @@ export interface PlannedMethod {
   readonly params: Readonly<Record<string, unknown>>;
   readonly codec: DeltaCodec;
   readonly selects: (tensor: TensorPlan) => boolean;
+  /** One of several that compete for each tensor. */
+  readonly competes?: boolean;
 }
 
 export interface DeltaPlan {
@@ -53,8 +57,14 @@ export function planDelta(base: CheckpointReader | undefined, tuned: CheckpointR
   for (const info of tuned.infos.values()) {
     const pairing = pair(base?.infos.get(info.name), info);
     const plan: TensorPlan = { ...info, role: roleOf(info), hasBase: pairing.kind === 'pair' };
-    const chosen = methods.findIndex((m) => !m.codec.lossless && plan.hasBase && m.selects(plan) && m.codec.accepts(plan));
-    tensors.push({ ...plan, bytes: byteLength(info.dtype, info.shape), pairing, inBase: base?.infos.has(info.name) ?? false, method: Math.max(0, chosen) });
+    const takes = (m: PlannedMethod): boolean => plan.hasBase && m.selects(plan) && m.codec.accepts(plan);
+    const method = Math.max(
+      0,
+      methods.findIndex((m) => !m.codec.lossless && takes(m)),
+    );
+    const candidates = methods.flatMap((m, i) => (m.competes === true && takes(m) ? [i] : []));
+    const compete = candidates.length > 1 ? { candidates } : {};
+    tensors.push({ ...plan, bytes: byteLength(info.dtype, info.shape), pairing, inBase: base?.infos.has(info.name) ?? false, method, ...compete });
   }
   const removed = base === undefined ? [] : [...base.infos.keys()].filter((name) => !tuned.infos.has(name));
   if (base !== undefined && tensors.length > 0 && tensors.every((t) => !t.hasBase)) {

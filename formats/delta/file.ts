@@ -5,7 +5,7 @@ import { PithError } from '../../core/errors.js';
 import type { TensorInfo } from '../../core/tensor.js';
 import { SafetensorsFile } from '../safetensors/file.js';
 import { checkSeal, manifestFromMetadata } from './manifest.js';
-import { HEADERS_KEY, partKey, SIDE_FILES_KEY, type DeltaManifest, type SideFileEntry, type TensorEntry } from './schema.js';
+import { HEADERS_KEY, partKey, SIDE_FILES_KEY, TENSORS_KEY, type DeltaManifest, type SideFileEntry, type TensorEntry } from './schema.js';
 import { unpackFile } from './side-files.js';
 import { panelBuffer } from '../../core/panel-buffer.js';
 
@@ -30,7 +30,7 @@ export class DeltaFile implements Disposable {
     try {
       const metadata = Object.fromEntries(file.metadata ?? []);
       if (metadata['pith.format'] === 'delta') checkSeal(file.rawHeader, path);
-      const manifest = manifestFromMetadata(metadata, path);
+      const manifest = manifestFromMetadata(metadata, path, (key, sha256, bytes) => inflated(file, key, sha256, bytes));
       const delta = new DeltaFile(file, manifest);
       delta.#checkParts();
       return delta;
@@ -48,6 +48,7 @@ export class DeltaFile implements Disposable {
   #checkParts(): void {
     const { tuned, tensors } = this.manifest;
     const named = new Set(tensors.flatMap((t) => Object.keys(t.parts).map((part) => partKey(t.name, part))));
+    if ((this.manifest.version ?? 0) >= 2) named.add(TENSORS_KEY);
     if (tuned.headers !== undefined) named.add(HEADERS_KEY);
     if (tuned.sideFilesHash !== undefined) named.add(SIDE_FILES_KEY);
     for (const key of named) if (!this.file.entries.has(key)) this.#bad(`stored tensor "${key}" is missing`);
@@ -98,19 +99,12 @@ export class DeltaFile implements Disposable {
     return hash.digest('hex');
   }
 
-  #stored(key: string, expected: string | undefined): Uint8Array {
-    const bytes = this.file.read(key).bytes;
-    const got = createHash('sha256').update(bytes).digest('hex');
-    if (got !== expected) this.#bad(`"${key}": expected sha256 ${String(expected)}, got ${got}`);
-    return bytes;
-  }
-
   /** Raw header (length and JSON) of each tuned file, in the order of the manifest. */
   rawHeaders(): Uint8Array[] {
     const { files, headers } = this.manifest.tuned;
     if (files.length === 0) return [];
     const total = files.reduce((sum, f) => sum + f.headerBytes, 0);
-    const all = this.#inflate(this.#stored(HEADERS_KEY, headers), total, 'file headers');
+    const all = inflated(this.file, HEADERS_KEY, headers, total);
     let at = 0;
     return files.map((f) => all.subarray(at, (at += f.headerBytes)));
   }
@@ -138,17 +132,6 @@ export class DeltaFile implements Disposable {
     }
   }
 
-  #inflate(bytes: Uint8Array, expected: number, what: string): Uint8Array {
-    let out: Uint8Array;
-    try {
-      out = inflateSync(bytes, { maxOutputLength: Math.max(1, expected) });
-    } catch {
-      return this.#bad(`${what}: cannot be inflated to ${expected} bytes`);
-    }
-    if (out.length !== expected) this.#bad(`${what}: expected ${expected} bytes, got ${out.length}`);
-    return out;
-  }
-
   close(): void {
     this.file.close();
   }
@@ -156,4 +139,27 @@ export class DeltaFile implements Disposable {
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+/** zlib makes at most so many bytes of one. */
+const MOST_INFLATION = 1040;
+
+/** A stored blob, checked against its hash and length: DELTA_MALFORMED. Memory is bounded by the file's own size. */
+function inflated(file: SafetensorsFile, key: string, sha256: string | undefined, expected: number): Uint8Array {
+  const bad = (message: string): never => {
+    throw new PithError('DELTA_MALFORMED', { file: file.path, message });
+  };
+  if (!file.entries.has(key)) bad(`stored tensor "${key}" is missing`);
+  const { bytes } = file.read(key);
+  const got = createHash('sha256').update(bytes).digest('hex');
+  if (got !== sha256) bad(`"${key}": expected sha256 ${String(sha256)}, got ${got}`);
+  if (expected > bytes.length * MOST_INFLATION) bad(`"${key}": ${bytes.length} bytes cannot hold ${expected}`);
+  let out: Uint8Array | undefined;
+  try {
+    out = inflateSync(bytes, { maxOutputLength: Math.max(1, expected) });
+  } catch {
+    bad(`"${key}": cannot be inflated to ${expected} bytes`);
+  }
+  if (out!.length !== expected) bad(`"${key}": expected ${expected} bytes, got ${out!.length}`);
+  return out!;
 }

@@ -3,14 +3,17 @@ import { createHash } from 'node:crypto';
 import type * as z from 'zod';
 import { PithError } from '../../core/errors.js';
 import { elementCount, sameShape } from '../../core/shape.js';
-import { DELTA_VERSION, manifestFields, type DeltaManifest, type TensorEntry } from './schema.js';
+import { deflated, type Blob } from './blob.js';
+import { DELTA_VERSION, manifestFields, storedList, TENSORS_KEY, type DeltaManifest, type TensorEntry } from './schema.js';
 
 const SEAL_KEY = 'pith.seal';
 const UNSEALED = '0'.repeat(64);
 
-/** The metadata map, unsealed; `seal` completes the header that is built from it. */
-export function manifestToMetadata(manifest: DeltaManifest): Record<string, string> {
-  return {
+/** The metadata map, unsealed (`seal` completes the header that is built from it), and the stored list of tensors. */
+export function manifestToMetadata(manifest: DeltaManifest): { metadata: Record<string, string>; tensors: Blob } {
+  const text = Buffer.from(JSON.stringify(manifest.tensors), 'utf8');
+  const tensors = deflated(text);
+  const metadata = {
     'pith.format': 'delta',
     'pith.version': String(DELTA_VERSION),
     [SEAL_KEY]: UNSEALED,
@@ -18,8 +21,9 @@ export function manifestToMetadata(manifest: DeltaManifest): Record<string, stri
     base: JSON.stringify(manifest.base),
     tuned: JSON.stringify(manifest.tuned),
     methods: JSON.stringify(manifest.methods),
-    tensors: JSON.stringify(manifest.tensors),
+    tensors: JSON.stringify({ sha256: tensors.sha256, bytes: text.length }),
   };
+  return { metadata, tensors };
 }
 
 /** Position of the seal's 64 hex digits; a quote inside any JSON string is escaped, so the pattern is the key itself. */
@@ -53,8 +57,8 @@ export function checkSeal(rawHeader: Uint8Array, file: string): void {
   if (got !== expected) throw new PithError('DELTA_MALFORMED', { file, message: `header hash: expected ${expected}, got ${got}` });
 }
 
-function field<T>(schema: z.ZodType<T>, metadata: Readonly<Record<string, string>>, key: string, file: string): T {
-  const text = metadata[key];
+function field<T>(schema: z.ZodType<T>, metadata: Readonly<Record<string, string>>, key: string, file: string, stored?: string): T {
+  const text = stored ?? metadata[key];
   if (text === undefined) throw new PithError('DELTA_MALFORMED', { file, message: `metadata "${key}" is missing` });
   let value: unknown;
   try {
@@ -68,20 +72,26 @@ function field<T>(schema: z.ZodType<T>, metadata: Readonly<Record<string, string
   throw new PithError('DELTA_MALFORMED', { file, message: `metadata "${key}" at ${issue?.path.join('.') ?? '?'}: ${issue?.message ?? '?'}` });
 }
 
+/** Inflates a stored tensor, checked against its hash and length (DELTA_MALFORMED). */
+export type ReadStored = (key: string, sha256: string, bytes: number) => Uint8Array;
+
 /** NOT_A_DELTA, DELTA_VERSION or DELTA_MALFORMED; the caller has checked the seal. */
-export function manifestFromMetadata(metadata: Readonly<Record<string, string>>, file: string): DeltaManifest {
+export function manifestFromMetadata(metadata: Readonly<Record<string, string>>, file: string, read: ReadStored): DeltaManifest {
   if (metadata['pith.format'] !== 'delta') {
     throw new PithError('NOT_A_DELTA', { file, message: `expected metadata pith.format "delta", got "${metadata['pith.format'] ?? 'none'}"` });
   }
   const version = Number(metadata['pith.version']);
   if (!Number.isInteger(version) || version < 1) throw new PithError('DELTA_MALFORMED', { file, message: 'metadata "pith.version" is not a number' });
   if (version > DELTA_VERSION) throw new PithError('DELTA_VERSION', { file, expected: DELTA_VERSION, got: version });
+  const list = version === 1 ? undefined : field(storedList, metadata, 'tensors', file);
+  const stored = list === undefined ? undefined : Buffer.from(read(TENSORS_KEY, list.sha256, list.bytes)).toString('utf8');
   const manifest: DeltaManifest = {
+    version,
     generator: metadata['generator'] ?? '',
     base: field(manifestFields.base, metadata, 'base', file),
     tuned: field(manifestFields.tuned, metadata, 'tuned', file),
     methods: field(manifestFields.methods, metadata, 'methods', file),
-    tensors: field(manifestFields.tensors, metadata, 'tensors', file),
+    tensors: field(manifestFields.tensors, metadata, 'tensors', file, stored),
   };
   checkManifest(manifest, file);
   return manifest;

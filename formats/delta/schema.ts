@@ -1,8 +1,9 @@
-/** The delta file's metadata, version 1: `docs/formats/delta.md` is the normative text. */
+/** The delta file's metadata, versions 1 and 2: `docs/formats/delta.md` is the normative text. */
 import * as z from 'zod';
 import { isDType, type DType } from '../../core/dtype.js';
 
-export const DELTA_VERSION = 1;
+/** What is written; every earlier version is read. */
+export const DELTA_VERSION = 2;
 
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
 const dtype = z.custom<DType>((v) => typeof v === 'string' && isDType(v), 'unknown dtype');
@@ -74,6 +75,8 @@ export type TunedEntry = z.infer<typeof tunedEntry>;
 export type BaseEntry = z.infer<typeof baseEntry>;
 
 export interface DeltaManifest {
+  /** Of the file that it was read from; a new file is always of DELTA_VERSION. */
+  readonly version?: number;
   readonly generator: string;
   readonly base: BaseEntry;
   readonly tuned: TunedEntry;
@@ -81,10 +84,15 @@ export interface DeltaManifest {
   readonly tensors: readonly TensorEntry[];
 }
 
+/** Version 2: metadata `tensors` names the stored tensor that holds the list. `bytes`: of the JSON text. */
+export const storedList = z.strictObject({ sha256, bytes: count });
+
 export const manifestFields = { base: baseEntry, tuned: tunedEntry, methods: z.array(methodEntry), tensors: z.array(tensorEntry) } as const;
 
 /** Stored tensor of one part. Names of parts hold no `::`, so the last one splits. */
 export const partKey = (tensor: string, part: string): string => `${tensor}::${part}`;
+/** Version 2: the list of tensors, JSON, deflated. */
+export const TENSORS_KEY = '__pith__::tensors';
 /** Raw headers of the tuned files, concatenated and deflated. */
 export const HEADERS_KEY = '__pith__::headers';
 /** Side files that the base does not hold, each deflated, concatenated in the order of the list. */

@@ -1,18 +1,15 @@
 /** Puts a delta file together from spooled parts. */
 import { createHash } from 'node:crypto';
-import { deflateSync } from 'node:zlib';
 import type { DType } from '../../core/dtype.js';
 import { PithError } from '../../core/errors.js';
 import type { TensorInfo } from '../../core/tensor.js';
 import * as io from '../io.js';
 import { buildHeader, canonicalOrder } from '../safetensors/layout.js';
 import { PlannedFile } from '../safetensors/planned-file.js';
+import type { Blob } from './blob.js';
 import { manifestToMetadata, seal } from './manifest.js';
-import { HEADERS_KEY, partKey, SIDE_FILES_KEY, type DeltaManifest } from './schema.js';
+import { HEADERS_KEY, partKey, SIDE_FILES_KEY, TENSORS_KEY, type DeltaManifest } from './schema.js';
 import { panelBuffer } from '../../core/panel-buffer.js';
-
-/** The header ends on a multiple of this, so that parts can be cut off or appended without moving the others. */
-const HEADER_STEP_BYTES = 65536;
 
 export interface StoredPart {
   readonly part: string;
@@ -22,17 +19,6 @@ export interface StoredPart {
   readonly sha256: string;
   /** File that holds exactly this part. */
   readonly file: string;
-}
-
-export interface Blob {
-  readonly bytes: Uint8Array;
-  readonly sha256: string;
-}
-
-/** Level 9: headers are small against the weights. */
-export function deflated(piece: Uint8Array): Blob {
-  const bytes = deflateSync(piece, { level: 9 });
-  return { bytes, sha256: createHash('sha256').update(bytes).digest('hex') };
 }
 
 export interface DeltaContent {
@@ -66,8 +52,10 @@ function planned(out: string, content: DeltaContent) {
     infos.push({ name: SIDE_FILES_KEY, dtype: part.dtype, shape: part.shape });
     files.set(SIDE_FILES_KEY, part);
   }
+  const { metadata, tensors } = manifestToMetadata(content.manifest);
+  blobs.set(TENSORS_KEY, tensors);
   for (const [name, b] of blobs) infos.push({ name, dtype: 'U8', shape: [b.bytes.length] });
-  return { files, blobs, ...buildHeader(canonicalOrder(infos), manifestToMetadata(content.manifest), out, { padTo: HEADER_STEP_BYTES }) };
+  return { files, blobs, ...buildHeader(canonicalOrder(infos), metadata, out) };
 }
 
 /** Writes, syncs and renames; returns the file's size. Every part is hashed again while it is copied. */

@@ -170,6 +170,8 @@ const method: Method<'delta', DeltaCodec> = {
     url: 'https://arxiv.org/abs/2305.18425',
   },
   params,
+  // int8 gives more components for the same bytes
+  budgetParams: { factors: 'int8' },
   create(rawParams) {
     const parsed = params.safeParse(rawParams);
     if (!parsed.success) throw new PithError('BAD_PARAMS', { method: 'ere', message: z.prettifyError(parsed.error) });

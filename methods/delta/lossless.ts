@@ -14,15 +14,20 @@ import type { TensorInfo } from '../../core/tensor.js';
 import { BlobHead, blobHeadBytes, parseBlobHead } from '../../kernels/residual/blob.js';
 import { ResidualCodec, segmentCount, segmentSpan } from '../../kernels/residual/codec.js';
 import { residualElements, wordKind } from '../../kernels/residual/words.js';
+import type { RateCurve } from '../../kernels/lowrank/water-fill.js';
 import type { Ctx, Method } from '../define.js';
-import type { DeltaCodec, EncodeInfo, PartSink, PartSource, TensorSink, TensorSource } from '../kinds.js';
+import type { BudgetedCodec, DeltaCodec, EncodeInfo, PartSink, PartSource, TensorSink, TensorSource } from '../kinds.js';
 
 const PART = 'residual';
+/** What rates are estimated from: so many spans of so many words. */
+const [SAMPLES, SAMPLE_WORDS] = [4, 1 << 17];
 const params = z.strictObject({});
 
 class Lossless implements DeltaCodec {
   readonly lossless = true;
   readonly version = 1;
+  /** One point: what it takes, without error. */
+  readonly budget: BudgetedCodec = { rates: (c, base, tuned) => this.#rates(c, base, tuned), assign: () => ({}) };
   /** One coder (its wasm memory) for all tensors of a thread. */
   #codec: Promise<ResidualCodec> | undefined;
 
@@ -61,6 +66,25 @@ class Lossless implements DeltaCodec {
     parts.declare(PART, 'U8', [head.end]);
     const facts = base === undefined || elements === 0 ? {} : { changed: changed / elements };
     return { identical: base !== undefined && changed === 0, facts };
+  }
+
+  /** From evenly spread samples of the words. */
+  async #rates(c: Ctx, base: TensorSource, tuned: TensorSource): Promise<RateCurve> {
+    const coder = await this.#coder();
+    const elements = residualElements(tuned.dtype, tuned.shape);
+    const wordBytes = wordKind(tuned.dtype).width / 8;
+    const span = Math.min(elements, SAMPLE_WORDS);
+    const samples = Math.min(SAMPLES, Math.ceil(elements / Math.max(1, span)));
+    let coded = 0;
+    for (let s = 0; s < samples; s++) {
+      c.checkpointCancel();
+      const from = Math.floor((s * (elements - span)) / Math.max(1, samples - 1));
+      const views = coder.reserve(span * wordBytes);
+      await base.readInto(from * wordBytes, views.base);
+      await tuned.readInto(from * wordBytes, views.tuned);
+      coded += coder.encodeSegment(tuned.dtype, span, true).length;
+    }
+    return { bytes: [blobHeadBytes(segmentCount(elements)) + (coded * elements) / Math.max(1, samples * span)], errorSq: [0], deltaSq: 0 };
   }
 
   async decode(c: Ctx, base: TensorSource | undefined, parts: PartSource, target: TensorInfo, out: TensorSink): Promise<void> {

@@ -1,5 +1,6 @@
 /** A delta as an attacker would make it: any field or part changed, then every hash that covers it made right again. */
 import { createHash } from 'node:crypto';
+import { deflateSync, inflateSync } from 'node:zlib';
 import type { Rng } from '../../core/rng.js';
 import { seal } from '../../formats/delta/manifest.js';
 import { mutateBytes, mutateJson, splitFile } from './mutate.js';
@@ -12,7 +13,7 @@ interface Stored {
 type Header = Record<string, Stored | Record<string, string>>;
 
 const sha = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
-const HEADER_STEP_BYTES = 65536;
+const LIST = '__pith__::tensors';
 
 /** Half of the results have a mutated manifest, half a mutated part with the right hashes. */
 export function resealed(rng: Rng, file: Uint8Array): Uint8Array {
@@ -20,12 +21,21 @@ export function resealed(rng: Rng, file: Uint8Array): Uint8Array {
   const header = JSON.parse(json) as Header;
   const metadata = header['__metadata__'] as Record<string, string>;
   const parts = new Map<string, Uint8Array>();
-  for (const [key, t] of Object.entries(header)) if (key !== '__metadata__') parts.set(key, data.subarray(...(t as Stored).data_offsets));
+  const list = data.subarray(...((header[LIST] as Stored | undefined)?.data_offsets ?? [0, 0]));
+  // version 2: the list of tensors is a stored blob; here it is worked on where version 1 has it
+  if (LIST in header) metadata['tensors'] = inflateSync(list).toString('utf8');
+  for (const [key, t] of Object.entries(header)) if (key !== '__metadata__' && key !== LIST) parts.set(key, data.subarray(...(t as Stored).data_offsets));
   if (rng.integer(2) === 0) mutateParts(rng, metadata, parts);
   else {
     const fields = ['base', 'tuned', 'methods', 'tensors', 'tensors', 'tuned', 'pith.version'];
     const field = fields[rng.integer(fields.length)]!;
     metadata[field] = mutateJson(rng, metadata[field]!);
+  }
+  if (LIST in header) {
+    const text = Buffer.from(metadata['tensors']!);
+    const stored = deflateSync(text);
+    parts.set(LIST, stored);
+    metadata['tensors'] = JSON.stringify({ sha256: sha(stored), bytes: rng.integer(8) === 0 ? rng.integer(4 * text.length) : text.length });
   }
   return build(header, metadata, parts);
 }
@@ -53,7 +63,7 @@ function build(header: Header, metadata: Record<string, string>, parts: Readonly
     out[key] = { dtype: same ? old.dtype : 'U8', shape: same ? old.shape : [bytes.length], data_offsets: [at, (at += bytes.length)] };
   }
   const json = Buffer.from(JSON.stringify(out), 'utf8');
-  const total = Math.ceil((8 + json.length) / HEADER_STEP_BYTES) * HEADER_STEP_BYTES;
+  const total = Math.ceil((8 + json.length) / 8) * 8;
   const head = new Uint8Array(total).fill(0x20);
   new DataView(head.buffer).setBigUint64(0, BigInt(total - 8), true);
   head.set(json, 8);
