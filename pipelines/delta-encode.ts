@@ -124,7 +124,9 @@ export async function* deltaEncode(o: EncodeOptions): Pipeline<EncodeReport> {
       yield { type: 'job.done', job: JOB, ms: performance.now() - started };
       return report;
     } catch (error) {
-      journal.close();
+      // what was done serves no other target
+      if (error instanceof PithError && error.code === 'TARGET_TOO_SMALL') journal.remove();
+      else journal.close();
       throw error;
     }
   } finally {
@@ -169,11 +171,9 @@ function autoCodecs(params: Readonly<Record<string, unknown>>): readonly string[
   const unknown = Object.keys(params).filter((k) => k !== 'codecs');
   if (unknown.length > 0) throw new PithError('BAD_PARAMS', { method: AUTO, message: `unknown parameter "${unknown[0]!}"; it takes codecs=NAME,NAME` });
   const codecs = params['codecs'];
-  return codecs === undefined
-    ? AUTO_CODECS
-    : String(codecs)
-        .split(',')
-        .filter((name) => name !== 'lossless' && name !== '');
+  if (codecs === undefined) return AUTO_CODECS;
+  if (typeof codecs !== 'string') throw new PithError('BAD_PARAMS', { method: AUTO, message: 'codecs=NAME,NAME expected' });
+  return codecs.split(',').filter((name) => name !== 'lossless' && name !== '');
 }
 
 function refOf(reader: CheckpointReader, path: string): CheckpointRef {

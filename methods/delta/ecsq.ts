@@ -29,7 +29,7 @@ const MAGIC = [0x50, 0x45, 0x51, 0x01] as const;
 /** Magic, step (f32), exponent of class 0 (u16), centroids (8). */
 const HEAD_BYTES = 10 + CENTROIDS;
 /** Values that rates are estimated from. */
-const SAMPLE_VALUES = 1 << 17;
+const SAMPLE_VALUES = 1 << 14;
 const TOP_SYMBOL = 255;
 /** Real streams over the entropy given the exponent: 0.97 to 0.99 on the fixtures and both pairs. */
 const CODER_GAIN = 0.98;
@@ -93,7 +93,7 @@ class Ecsq implements DeltaCodec {
         quantize(delta, step, q);
         sums.add(delta, q, step);
         exponentClasses(dtype, stored, first, k);
-        for (const v of q) changed += v === 0 ? 0 : 1;
+        for (let i = 0; i < q.length; i++) if (q[i] !== 0) changed++;
         await put(encoder.rows(q, k));
       },
       panel,
@@ -114,7 +114,8 @@ class Ecsq implements DeltaCodec {
     await this.#matrix.each({ ...c, report: () => undefined }, base, tuned, (_, delta, equal) => {
       same &&= equal;
       values += delta.length;
-      for (const v of delta) {
+      for (let i = 0; i < delta.length; i++) {
+        const v = delta[i]!;
         sum += v < 0 ? -v : v;
         squares += v * v;
       }
@@ -143,7 +144,7 @@ class Ecsq implements DeltaCodec {
   async #sample(c: Ctx, base: TensorSource, tuned: TensorSource, dtype: DenseDType): Promise<Sample> {
     const width = DTYPES[dtype].bits / 8;
     const total = tuned.byteLength / width;
-    const piece = 4096;
+    const piece = 256;
     const every = Math.max(1, Math.floor(total / SAMPLE_VALUES));
     const pieces: { w0: Float32Array; w1: Float32Array; classes: Uint8Array }[] = [];
     const first = await exponentBase(dtype, base);
