@@ -28,6 +28,8 @@ function buildWasm() {
   }
 }
 
+const browserBuild = (name) => join(root, 'node_modules', name, 'build', `${name}.browser.js`);
+
 const COMMONJS = [
   "import { createRequire as requireFrom } from 'node:module';",
   "import { dirname as folderOf } from 'node:path';",
@@ -35,17 +37,20 @@ const COMMONJS = [
   'const require = requireFrom(import.meta.url), __filename = pathOf(import.meta.url), __dirname = folderOf(__filename);',
 ].join('\n');
 
-/** tfjs weighs 300 MB installed; the bundles hold what pith uses of it, in one shared engine. */
+/**
+ * tfjs weighs 300 MB installed, Vega 20; the bundles hold what pith uses of them, tfjs in one shared engine, Vega without the
+ * parts that look for a canvas or for files.
+ */
 async function buildVendor() {
-  const entries = ['tf', 'tf-wasm', 'tf-webgpu'].map((n) => `kernels/backend/vendor/${n}.mjs`).filter((f) => existsSync(f));
-  if (entries.length === 0) return;
+  const entries = ['kernels/backend', 'cli/report'].flatMap((d) => readdirSync(`${d}/vendor`).map((f) => `${d}/vendor/${f}`));
   const stamp = Math.max(newest(entries), statSync('package.json').mtimeMs);
   const marker = 'dist/vendor/.stamp';
   if (existsSync(marker) && Number(readFileSync(marker, 'utf8')) >= stamp) return;
   rmSync('dist/vendor', { recursive: true, force: true });
   await build({
-    entryPoints: entries,
+    entryPoints: entries.map((f) => ({ in: f, out: basename(f, '.mjs') })),
     outdir: 'dist/vendor',
+    alias: { 'vega-canvas': browserBuild('vega-canvas'), 'vega-loader': browserBuild('vega-loader') },
     bundle: true,
     splitting: true,
     format: 'esm',
