@@ -47,7 +47,8 @@ async function buildVendor() {
   const marker = 'dist/vendor/.stamp';
   if (existsSync(marker) && Number(readFileSync(marker, 'utf8')) >= stamp) return;
   rmSync('dist/vendor', { recursive: true, force: true });
-  await build({
+  const { metafile } = await build({
+    metafile: true,
     entryPoints: entries.map((f) => ({ in: f, out: basename(f, '.mjs') })),
     outdir: 'dist/vendor',
     alias: { 'vega-canvas': browserBuild('vega-canvas'), 'vega-loader': browserBuild('vega-loader') },
@@ -66,7 +67,19 @@ async function buildVendor() {
   });
   const wasmDir = join(dirname(require.resolve('@tensorflow/tfjs-backend-wasm/package.json')), 'dist');
   for (const f of readdirSync(wasmDir).filter((f) => f.endsWith('.wasm'))) cpSync(join(wasmDir, f), join('dist/vendor', f));
+  writeFileSync('dist/vendor/LICENSES.txt', licences(Object.keys(metafile.inputs)));
   writeFileSync(marker, String(stamp));
+}
+
+/** The licence texts of the packages that the bundled files come from. */
+function licences(files) {
+  const folders = new Set(files.flatMap((f) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(f)?.[0] ?? []));
+  const texts = [...folders].sort().map((folder) => {
+    const { name, version, license } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
+    const file = readdirSync(folder).find((f) => /^licen[cs]e(\.|$)/i.test(f));
+    return `${name} ${version} (${license})\n\n${file === undefined ? 'The package holds no licence text.\n' : readFileSync(join(folder, file), 'utf8')}`;
+  });
+  return texts.join(`\n${'-'.repeat(80)}\n`);
 }
 
 async function buildTypeScript() {

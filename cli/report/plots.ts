@@ -21,13 +21,13 @@ export async function barPlot(bars: readonly Bar[], axis: string): Promise<Figur
     width: 420,
     height: { step: 20 },
     layer: [
-      { mark: { type: 'bar', fill: SERIES[0]!, height: 13, cornerRadiusEnd: 2 }, encoding: { x, y, description: { field: 'tip' } } },
+      { mark: { type: 'bar', fill: SERIES[0]!, height: 13 }, encoding: { x, y, description: { field: 'tip' } } },
       { mark: { ...names, type: 'text', align: 'left', dx: 5 }, encoding: { x, y, text: { field: 'text' } } },
       { mark: { ...names, type: 'text', x: 0 }, encoding: { y, text: { field: 'name' } } },
     ],
   };
-  const largest = bars.length === 0 ? '' : `; the first is ${bars[0]!.name} with ${bars[0]!.text}`;
-  return { svg: await renderPlot(plot, `Bars: ${axis} of ${bars.length} rows${largest}`) };
+  const largest = bars.length === 0 ? ', none' : `, ${bars.length} of them; the first is ${bars[0]!.name} with ${bars[0]!.text}`;
+  return { svg: await renderPlot(plot, `Bars: ${axis}${largest}`) };
 }
 
 export interface HeatCell {

@@ -1,7 +1,7 @@
 /** The look of a report. Colours are variables: light by default, dark where the system or the button asks for it. */
 
 const LIGHT = `color-scheme:light;--bg:#fff;--fg:#1b2330;--muted:#5a6473;--grid:#e4e7ec;--line:#cbd1da;--soft:#f4f6f9;--focus:#1a56c4;
---c0:#2f62c9;--c1:#c2600a;--c2:#0b8084;--c3:#b02f86;--c4:#44801f;--c5:#7547c9;--c6:#8a5636;--c7:#566273;
+--c0:#2f62c9;--c1:#b0540a;--c2:#0b8084;--c3:#b02f86;--c4:#44801f;--c5:#7547c9;--c6:#8a5636;--c7:#566273;
 --h0:#edf1f7;--h1:#cfdcf0;--h2:#a8c3e8;--h3:#7aa3dc;--h4:#4c7fcc;--h5:#2a5bab;--h6:#153a7a`;
 const DARK = `color-scheme:dark;--bg:#12161d;--fg:#e6eaf0;--muted:#a3adbb;--grid:#28303b;--line:#3b4553;--soft:#1a2029;--focus:#8ab4ff;
 --c0:#7fabff;--c1:#f2a35c;--c2:#4fd0c8;--c3:#f08ac9;--c4:#9ed672;--c5:#bb9eff;--c6:#d9a787;--c7:#b3bdca;
