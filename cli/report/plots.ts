@@ -126,7 +126,7 @@ export async function layerPanels(panels: readonly Panel[], axis: string, names:
   const layers = extent(all.map((p) => p.layer));
   const top = all.reduce((most, p) => Math.max(most, p.value), 0);
   const x = { field: 'layer', type: 'quantitative' as const, title: 'layer', scale: { domain: layers, nice: false }, axis: { tickMinStep: 1, tickCount: 6, grid: false, format: 'd' } }; // prettier-ignore
-  const y = { field: 'value', type: 'quantitative' as const, title: null, scale: { domain: [0, top > 0 ? top : 1], nice: true }, axis: { tickCount: 4, domain: false, ticks: false, minExtent: 34 } }; // prettier-ignore
+  const y = { field: 'value', type: 'quantitative' as const, title: null, scale: { domain: [0, top > 0 ? 1.05 * top : 1], nice: false }, axis: { tickCount: 4, domain: false, ticks: false, minExtent: 34 } }; // prettier-ignore
   const domain = names.map((_, i) => i);
   const color = { field: 'series', type: 'nominal' as const, scale: { domain, range: SERIES.slice(0, names.length) }, legend: null };
   const strokeDash = { field: 'series', type: 'nominal' as const, scale: { domain, range: DASHES.slice(0, names.length) }, legend: null };
