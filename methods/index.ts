@@ -15,6 +15,7 @@ const METHODS: { readonly [K in Kind]: Readonly<Record<string, Loader<K>>> } = {
     ecsq: () => import('./delta/ecsq.js'),
     'lowrank-ecsq': () => import('./delta/lowrank-ecsq.js'),
     bitdelta: () => import('./delta/bitdelta.js'),
+    int: () => import('./delta/int.js'),
   },
 };
 
