@@ -16,6 +16,7 @@ const METHODS: { readonly [K in Kind]: Readonly<Record<string, Loader<K>>> } = {
     'lowrank-ecsq': () => import('./delta/lowrank-ecsq.js'),
     bitdelta: () => import('./delta/bitdelta.js'),
     int: () => import('./delta/int.js'),
+    sparse: () => import('./delta/sparse.js'),
   },
 };
 
