@@ -17,6 +17,7 @@ const METHODS: { readonly [K in Kind]: Readonly<Record<string, Loader<K>>> } = {
     bitdelta: () => import('./delta/bitdelta.js'),
     int: () => import('./delta/int.js'),
     sparse: () => import('./delta/sparse.js'),
+    'delta-come': () => import('./delta/delta-come.js'),
   },
 };
 

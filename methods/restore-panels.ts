@@ -51,6 +51,33 @@ export async function addInPanels(c: Ctx, panels: PanelKernel, base: TensorSourc
   }
 }
 
+/** Writes round(f32(W0) + B A), the product in a fixed order; a: (r, n), b: (m, r). */
+export async function addFactored(
+  c: Ctx,
+  panels: PanelKernel,
+  base: TensorSource,
+  target: TensorInfo,
+  out: TensorSink,
+  a: Float32Array,
+  b: Float32Array,
+  r: number,
+): Promise<void> {
+  const [m, n] = matrixShape(target.shape);
+  const dtype = target.dtype as DenseDType;
+  const rows = Math.min(m, rowPanel(n) / n);
+  const rowBytes = byteLength(dtype, [n]);
+  const factored = panels.factor(a, r, n, rows);
+  const stored = new Uint8Array(rows * rowBytes);
+  for (let i = 0; i < m; i += rows) {
+    c.checkpointCancel();
+    const count = Math.min(rows, m - i);
+    const w0 = stored.subarray(0, count * rowBytes);
+    await base.readInto(i * rowBytes, w0);
+    await out.write(i * rowBytes, factored.add(dtype, w0, b.subarray(i * r, (i + count) * r)));
+    c.report(w0.length);
+  }
+}
+
 /** The base's own bytes: what a tensor restores to when its budget buys nothing. */
 export async function copyBase(c: Ctx, base: TensorSource, out: TensorSink): Promise<void> {
   const step = PANEL_VALUES * (DTYPES[base.dtype].bits / 8);

@@ -9,6 +9,7 @@ import { DeltaFile } from '../../formats/delta/file.js';
 import { atLeast, marker, topK } from '../../kernels/sparse/top-k.js';
 import { deltaInfo } from '../../pipelines/delta-info.js';
 import { BASE, encodePair, loadBytes, loadValues, matrixPair, restoreTo, TUNED, view } from '../support/delta-files.js';
+import { expectCode } from '../support/expect-error.js';
 import { hashTree, tempDir, writeSafetensors } from '../support/files.js';
 
 /** Positions of the k largest |x|, the lower index first among equals. */
@@ -126,8 +127,7 @@ describe('pipelines/delta sparse', () => {
     expect(Number(r.tensors[0]!.facts!['density'])).to.be.within(0.0455 * 0.95, 0.0455 * 1.05);
     expect(1 - r.error! ** 2).to.be.within(0.25, 0.275);
     for (const params of [{ density: 0 }, { density: 1.5 }, { threshold: -1 }, { density: 0.1, threshold: 1 }, { values: 'f16' }]) {
-      const failed = await encodePair(pair, join(dir.path, 'x.safetensors'), 'sparse', params).then(() => '', (e: { code: string }) => e.code); // prettier-ignore
-      expect(failed).to.equal('BAD_PARAMS');
+      await expectCode('BAD_PARAMS', () => encodePair(pair, join(dir.path, 'x.safetensors'), 'sparse', params));
     }
   });
 
