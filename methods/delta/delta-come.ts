@@ -157,7 +157,9 @@ async function directions(c: Ctx, delta: Float32Array, m: number, n: number, wan
   const rank = Math.min(m, n, wanted);
   const options = { rank, ops: await matrixOps(c), rng: c.rng.fork('svd'), frobeniusSq: norm };
   using products = await deviceProducts(c.device, c.blasThreads);
-  return products === undefined || rank === 0 ? truncatedSvd(delta, m, n, options) : randomizedSvd(wholeMatrix(delta, m, n), { ...options, products });
+  return products === undefined || rank === 0
+    ? await truncatedSvd(delta, m, n, options)
+    : await randomizedSvd(wholeMatrix(delta, m, n), { ...options, products });
 }
 
 const method: Method<'delta', DeltaCodec> = {
