@@ -12,7 +12,7 @@ export type Fit = (typeof FITS)[number];
 const MAGIC = 6755399441055744;
 /** Smallest clipping ratio worth trying, by bits: a Gaussian group of 128 clips at 0.36 of its largest value with 2 bits, hardly with 8. */
 const LEAST_RATIO = [0, 0, 0.26, 0.4, 0.56, 0.7, 0.8, 0.86, 0.9] as const;
-const RATIOS = 13;
+const RATIOS = 9;
 const REFINEMENTS = 3;
 
 interface Fitted {

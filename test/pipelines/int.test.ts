@@ -37,7 +37,7 @@ describe('kernels/quant', () => {
     for (let i = 0; i < 8; i++) expect(Math.floor(bits / 8 ** i) % 8).to.equal((i + 1) % 8);
   });
 
-  it('the mse scale is within 2 % of the best of a brute-force search', () => {
+  it('the mse scale is within 2.5 % of the best of a brute-force search', () => {
     for (const bits of [2, 3, 4, 5, 6]) {
       const codes = new Int8Array(128);
       let [found, best] = [0, 0];
@@ -49,7 +49,7 @@ describe('kernels/quant', () => {
         for (let i = 1; i <= 4000; i++) for (const sign of [1, -1]) least = Math.min(least, symmetricCodes(x, 0, 128, (sign * 1.1 * most * i) / 4000 / (2 ** (bits - 1) - 1), bits, codes)); // prettier-ignore
         best += least;
       }
-      expect(found / best, `${bits} bits`).to.be.at.most(1.02);
+      expect(found / best, `${bits} bits`).to.be.at.most(1.025);
     }
   });
 
