@@ -29,7 +29,7 @@ module.exports = {
       to: { path: 'node_modules/@oclif' },
     },
     { name: 'piscina-only-in-workers', severity: 'error', from: { pathNot: '^workers/' }, to: { path: 'node_modules/piscina' } },
-    { name: 'not-to-unresolvable', severity: 'error', from: {}, to: { couldNotResolve: true, pathNot: ['^#tf', '^@tensorflow/tfjs-node', '^webgpu$'] } },
+    { name: 'not-to-unresolvable', severity: 'error', from: {}, to: { couldNotResolve: true, pathNot: ['^#(tf|vega)', '^@tensorflow/tfjs-node', '^webgpu$'] } },
   ],
   options: {
     doNotFollow: { path: 'node_modules' },

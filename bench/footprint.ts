@@ -48,7 +48,7 @@ const rows = [...sizes].sort((a, b) => b[1] - a[1]);
 const big = rows.filter(([, bytes]) => bytes >= MB);
 const rest = rows.filter(([, bytes]) => bytes < MB);
 const parts = ['dist', 'docs', 'examples', 'bin'].filter((d) => existsSync(join(own, d))).map((d) => [`  pith/${d}`, treeBytes(join(own, d))] as const);
-const vendor = existsSync(join(own, 'dist/vendor')) ? [['  pith/dist/vendor (tfjs)', treeBytes(join(own, 'dist/vendor'))] as const] : [];
+const vendor = existsSync(join(own, 'dist/vendor')) ? [['  pith/dist/vendor (tfjs, Vega)', treeBytes(join(own, 'dist/vendor'))] as const] : [];
 const list: (readonly [string, number])[] = [];
 for (const r of big) list.push(r, ...(r[0] === 'pith' ? [...parts, ...vendor] : []));
 list.push([`${rest.length} packages below 1 MB`, rest.reduce((sum, [, b]) => sum + b, 0)], ['all', total]);

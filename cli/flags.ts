@@ -38,6 +38,7 @@ export const selectFlags = {
 export const viewFlags = {
   spectrum: Flags.boolean({ description: 'singular values and effective rank of every matrix' }),
   report: Flags.string({ description: 'write figures and tables as one page', helpValue: 'FILE.html' }),
+  force: Flags.boolean({ description: 'replace an existing report' }),
 };
 
 export const writeFlags = {
@@ -45,6 +46,13 @@ export const writeFlags = {
   'dry-run': Flags.boolean({ description: 'check the plan and predict the result; write nothing' }),
   resume: Flags.boolean({ allowNo: true, default: true, description: 'go on from a partial result of the same plan' }),
 };
+
+/** A number from 0 to 1; USAGE otherwise. */
+export function parseShare(flag: string, text: string): number {
+  const v = Number(text);
+  if (text.trim() === '' || !(v >= 0 && v <= 1)) throw new PithError('USAGE', { message: `--${flag} ${text}: not from 0 to 1` });
+  return v;
+}
 
 /** `--set key=value`: numbers, booleans and JSON are read as such. USAGE without a `=`. */
 export function parseSettings(settings: readonly string[]): Record<string, unknown> {

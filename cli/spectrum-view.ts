@@ -1,4 +1,5 @@
 /** Spectra for people: a table with a line of blocks for each, and curves for a report. */
+import type { DiffReport } from '../pipelines/diff.js';
 import type { Spectrum } from '../pipelines/spectrum.js';
 import { table } from './table.js';
 
@@ -28,5 +29,17 @@ export function spectrumTable(spectra: ReadonlyMap<string, Spectrum>): string {
       : [name, s.side, '-', '-', '-', '-', '-', '-', 'values that are not finite'],
   );
   const text = table(['tensor', 'side', 'eff. rank', '90 %', '95 %', '99 %', 'noise', 's_1', 'singular values, log-log'], rows);
-  return `${text}\neff. rank: exp of the entropy of the energy shares; 90/95/99 %: rank that keeps the share of |W|^2; noise: values above the Gavish-Donoho threshold`;
+  return `${text}\neff. rank: exp of the entropy of s / sum s; 90/95/99 %: rank that keeps the share of |W|^2; noise: values above the Gavish-Donoho threshold`;
+}
+
+/** What `diff --spectrum` says of intruder dimensions: how many, and where most of them are. */
+export function intruderLine(r: Pick<DiffReport, 'tensors' | 'intruders'>): string {
+  const looked = r.tensors.flatMap((t) =>
+    t.intruders === undefined || t.intruders.left !== undefined ? [] : [{ name: t.name, count: t.intruders.intruders.length }],
+  );
+  const having = looked.filter((t) => t.count > 0).sort((a, b) => b.count - a.count);
+  const count = having.reduce((sum, t) => sum + t.count, 0);
+  const most = having.slice(0, 3).map((t) => `${t.name} ${t.count}`).join(', '); // prettier-ignore
+  const { top, cosine } = r.intruders!;
+  return `intruder dimensions: ${count} in ${having.length} of ${looked.length} matrices (top ${top}, cosine below ${cosine})${most === '' ? '' : `; most: ${most}`}`;
 }

@@ -1,13 +1,13 @@
-import { Args } from '@oclif/core';
-import { barPlot, spectrumPlot, writeReport } from '../cli/report.js';
-import { spectrumTable } from '../cli/spectrum-view.js';
+import { Args, Flags } from '@oclif/core';
 import { PithCommand } from '../cli/base-command.js';
-import { runFlags, selectFlags, viewFlags } from '../cli/flags.js';
+import { parseShare, runFlags, selectFlags, viewFlags } from '../cli/flags.js';
 import { selector } from '../cli/select.js';
 import { formatShare } from '../cli/sizes.js';
+import { intruderLine, spectrumTable } from '../cli/spectrum-view.js';
 import { table } from '../cli/table.js';
-import { diffCheckpoints, type DiffReport } from '../pipelines/diff.js';
-import type { Spectrum } from '../pipelines/spectrum.js';
+import { diffCheckpoints } from '../pipelines/diff.js';
+import { INTRUDER_DEFAULTS } from '../pipelines/intruders.js';
+import { checkReportFile, writeReportFile } from '../pipelines/report-file.js';
 
 export default class Diff extends PithCommand {
   static override summary = 'Show tensor by tensor what a fine-tune changed';
@@ -20,14 +20,27 @@ export default class Diff extends PithCommand {
     base: Args.string({ required: true, description: 'base checkpoint' }),
     tuned: Args.string({ required: true, description: 'fine-tuned checkpoint' }),
   };
-  static override flags = { ...viewFlags, ...selectFlags, ...runFlags };
+  static override flags = {
+    ...viewFlags,
+    'intruder-top': Flags.integer({ min: 1, default: INTRUDER_DEFAULTS.top, description: 'leading singular vectors that --spectrum looks at for intruders' }),
+    'intruder-cosine': Flags.custom<number>({
+      description: 'a vector is an intruder whose cosines with all of the base are below',
+      default: INTRUDER_DEFAULTS.cosine,
+      helpValue: '0..1',
+      parse: async (text) => parseShare('intruder-cosine', text),
+    })(),
+    ...selectFlags,
+    ...runFlags,
+  };
 
   async run(): Promise<void> {
     const { args, flags } = await this.parse(Diff);
+    if (flags.report !== undefined) checkReportFile(flags.report, flags.force);
     const r = await this.follow(
       diffCheckpoints({
         ...args,
         spectrum: flags.spectrum,
+        intruders: { top: flags['intruder-top'], cosine: flags['intruder-cosine'] },
         selects: selector(flags.include, flags.exclude),
         threads: flags.threads,
         maxMemoryBytes: flags['max-memory'],
@@ -37,7 +50,7 @@ export default class Diff extends PithCommand {
       }),
     );
     const found = new Map(r.tensors.flatMap((t) => (t.spectrum === undefined ? [] : [[t.name, t.spectrum] as const])));
-    if (flags.report !== undefined) report(flags.report, r, found);
+    if (flags.report !== undefined) writeReportFile(flags.report, await (await import('../cli/report/diff-page.js')).diffPage(r), flags.force);
     this.result(r, () => {
       const rows = r.tensors.map((t) => [
         t.name,
@@ -49,20 +62,8 @@ export default class Diff extends PithCommand {
         t.maxAbs === undefined ? '-' : t.maxAbs.toExponential(2),
       ]);
       const { changedShare, relativeNorm } = r.summary;
-      const spectrum = flags.spectrum ? `\n\n${spectrumTable(found)}` : '';
+      const spectrum = flags.spectrum ? `\n\n${spectrumTable(found)}\n${intruderLine(r)}` : '';
       return `${table(['tensor', 'status', 'dtype', 'shape', 'changed', '|dW|/|W|', 'max |dW|'], rows)}\nall: ${formatShare(changedShare)} of the elements changed, |dW|/|W| = ${relativeNorm.toExponential(3)}${spectrum}`;
     });
   }
-}
-
-function report(file: string, r: DiffReport, found: ReadonlyMap<string, Spectrum>): void {
-  const rows = r.tensors.map((t) => [t.name, t.status, t.dtype, t.shape.join(' x '), t.changedShare ?? '', t.relativeNorm ?? '', t.maxAbs ?? '', t.spectrum?.effectiveRank?.toFixed(1) ?? '']); // prettier-ignore
-  const bars = r.tensors.flatMap((t) => (t.changedShare === undefined ? [] : [{ name: t.name, value: t.changedShare }]));
-  writeReport(file, `${r.tuned} against ${r.base}`, [
-    ...(found.size === 0
-      ? []
-      : [{ title: 'Singular values of the differences', svg: spectrumPlot([...found].map(([name, s]) => ({ name, values: s.values }))) }]),
-    { title: 'Share of the elements that changed', svg: barPlot(bars) },
-    { title: 'Tensors', table: { head: ['tensor', 'status', 'dtype', 'shape', 'changed', '|dW|/|W|', 'max |dW|', 'effective rank'], rows } },
-  ]);
 }

@@ -1,13 +1,13 @@
 import { Args, Flags } from '@oclif/core';
 import { runFlags, selectFlags, viewFlags } from '../cli/flags.js';
-import { barPlot, spectrumPlot, writeReport } from '../cli/report.js';
 import { selector } from '../cli/select.js';
 import { spectrumTable } from '../cli/spectrum-view.js';
 import { PithCommand } from '../cli/base-command.js';
 import { formatBytes } from '../cli/sizes.js';
 import { table } from '../cli/table.js';
-import { inspectCheckpoint, type InspectReport } from '../pipelines/inspect.js';
-import { spectra, type Spectrum } from '../pipelines/spectrum.js';
+import { inspectCheckpoint } from '../pipelines/inspect.js';
+import { checkReportFile, writeReportFile } from '../pipelines/report-file.js';
+import { spectra } from '../pipelines/spectrum.js';
 
 export default class Inspect extends PithCommand {
   static override summary = 'Show what a checkpoint holds, from its headers; --spectrum reads the weights';
@@ -22,12 +22,16 @@ export default class Inspect extends PithCommand {
 
   async run(): Promise<void> {
     const { args, flags } = await this.parse(Inspect);
+    if (flags.report !== undefined) checkReportFile(flags.report, flags.force);
     const r = await inspectCheckpoint(args.checkpoint);
     const selects = selector(flags.include, flags.exclude);
     const run = { threads: flags.threads, maxMemoryBytes: flags['max-memory'], seed: flags.seed, device: flags.device, signal: this.signal };
     const found = flags.spectrum ? await this.follow(spectra({ ...run, checkpoint: args.checkpoint, selects })) : undefined;
     const tensors = r.tensors.filter((t) => selects(t.name)).map((t) => ({ ...t, ...(found?.has(t.name) === true ? { spectrum: found.get(t.name)! } : {}) }));
-    if (flags.report !== undefined) report(flags.report, r, found);
+    if (flags.report !== undefined) {
+      const { inspectPage } = await import('../cli/report/inspect-page.js');
+      writeReportFile(flags.report, await inspectPage({ ...r, tensors: r.tensors.filter((t) => selects(t.name)) }, found), flags.force);
+    }
     this.result({ ...r, tensors }, () => {
       const lines = [
         `${r.source}: ${r.tensors.length} tensors, ${r.parameters.toLocaleString('en-US')} parameters, ${formatBytes(r.totalBytes)} in ${r.files.length} file${r.files.length === 1 ? '' : 's'}`,
@@ -48,14 +52,4 @@ export default class Inspect extends PithCommand {
       return lines.join('\n');
     });
   }
-}
-
-function report(file: string, r: InspectReport, found: ReadonlyMap<string, Spectrum> | undefined): void {
-  const bars = r.tensors.map((t) => ({ name: t.name, value: t.bytes / Math.max(1, r.totalBytes) }));
-  const rows = r.tensors.map((t) => [t.name, t.dtype, t.shape.join(' x '), t.bytes, found?.get(t.name)?.effectiveRank?.toFixed(1) ?? '']);
-  writeReport(file, r.source, [
-    ...(found === undefined ? [] : [{ title: 'Singular values', svg: spectrumPlot([...found].map(([name, s]) => ({ name, values: s.values }))) }]),
-    { title: 'Share of the bytes', svg: barPlot(bars) },
-    { title: 'Tensors', table: { head: ['tensor', 'dtype', 'shape', 'bytes', 'effective rank'], rows } },
-  ]);
 }

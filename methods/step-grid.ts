@@ -5,7 +5,7 @@ export const GRID = {
   perOctave: 6,
   points: 48,
   /** A curve ends where it costs this many times the share that the model may take on average ... */
-  headroom: 4,
+  headroom: 3,
   /** ... but never below this share. */
   leastShare: 0.01,
 } as const;

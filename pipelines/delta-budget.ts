@@ -92,6 +92,66 @@ export class Allocator {
     });
   }
 
+  /**
+   * The choices with as few changes as bring the predicted bytes just below `bytes` more (or, when negative, fewer), or the predicted
+   * squared error to `errorSq` less: steps of the tensors' curves in the order of error per byte.
+   */
+  adjust(choices: ReadonlyMap<string, Choice>, by: { readonly bytes: number } | { readonly errorSq: number }): Map<string, Choice> {
+    const steps = [...choices].map(([name, choice]) => {
+      const options = hull(this.#options(name));
+      const at = options.findIndex((o) => o.method === choice.method && o.point === choice.point);
+      return {
+        name,
+        options,
+        at: at >= 0 ? at : nearest(options, this.#bytesOf(name, choice)),
+        error: this.#errorOf(name, choice),
+        now: this.#bytesOf(name, choice),
+      };
+    });
+    const out = new Map(choices);
+    const direction = ('bytes' in by ? by.bytes : by.errorSq) > 0 ? 1 : -1;
+    let left = 'bytes' in by ? by.bytes : Infinity;
+    let excess = 'bytes' in by ? 0 : by.errorSq;
+    const enough = (): boolean => ('bytes' in by ? direction < 0 && left >= 0 : direction > 0 && excess <= 0);
+    const worth = (s: (typeof steps)[number]): number => {
+      const to = s.options[s.at + direction];
+      return to === undefined || to.bytes === s.now ? NaN : (s.error - to.errorSq) / (to.bytes - s.now);
+    };
+    const open = new Set(steps);
+    while (open.size > 0 && !enough()) {
+      let best: (typeof steps)[number] | undefined;
+      for (const s of open) {
+        const w = worth(s);
+        if (Number.isNaN(w)) open.delete(s);
+        else if (best === undefined || (direction > 0 ? w > worth(best) : w < worth(best))) best = s;
+      }
+      if (best === undefined) break;
+      const to = best.options[best.at + direction]!;
+      const tooFar = direction > 0 ? to.bytes - best.now > left : !('bytes' in by) && excess + to.errorSq - best.error > 0;
+      if (tooFar) {
+        open.delete(best);
+        continue;
+      }
+      left -= to.bytes - best.now;
+      excess += to.errorSq - best.error;
+      out.set(best.name, { method: to.method, point: to.point });
+      best.at += direction;
+      best.now = to.bytes;
+      best.error = to.errorSq;
+    }
+    return out;
+  }
+
+  #bytesOf(tensor: string, choice: Choice): number {
+    const c = this.#candidates.get(tensor)?.find((candidate) => candidate.method === choice.method);
+    return c === undefined ? 0 : c.rates.bytes[choice.point]! * c.bytesScale;
+  }
+
+  #errorOf(tensor: string, choice: Choice): number {
+    const c = this.#candidates.get(tensor)?.find((candidate) => candidate.method === choice.method);
+    return c === undefined ? 0 : c.rates.errorSq[choice.point]! * c.errorScale;
+  }
+
   /** Predicted total squared error at most `errorSq`. */
   withinError(tensors: readonly string[], errorSq: number): Map<string, Choice> {
     return this.#choose(tensors, (curves) => withinError(curves, errorSq).points);
@@ -102,4 +162,21 @@ export class Allocator {
     const points = solve(options.map((o, i) => ({ bytes: o.map((p) => p.bytes), errorSq: o.map((p) => p.errorSq), deltaSq: this.deltaSq(tensors[i]!) })));
     return new Map(tensors.map((t, i) => [t, options[i]![points[i]!]!]));
   }
+}
+
+/** The options on the lower convex hull. */
+function hull(options: readonly Option[]): Option[] {
+  const out: Option[] = [];
+  const slope = (a: Option, b: Option): number => (a.errorSq - b.errorSq) / (b.bytes - a.bytes);
+  for (const o of options) {
+    while (out.length > 1 && slope(out.at(-2)!, out.at(-1)!) <= slope(out.at(-1)!, o)) out.pop();
+    out.push(o);
+  }
+  return out;
+}
+
+function nearest(options: readonly Option[], bytes: number): number {
+  let best = 0;
+  for (const [i, o] of options.entries()) if (Math.abs(o.bytes - bytes) < Math.abs(options[best]!.bytes - bytes)) best = i;
+  return best;
 }

@@ -9,8 +9,6 @@ import type { CheckpointReader } from '../formats/checkpoint.js';
 import { writeDelta } from '../formats/delta/write.js';
 import * as io from '../formats/io.js';
 import { checkpointStamp } from '../formats/stamp.js';
-import { loadMethod } from '../methods/index.js';
-import type { TensorPlan } from '../methods/kinds.js';
 import type { CheckpointRef, EncodeResult, EncodeTask, HashResult, HashTask, RatesResult, RatesTask, RunSettings } from '../workers/messages.js';
 import { openAny } from '../workers/open.js';
 import { WorkerPool } from '../workers/pool.js';
@@ -18,24 +16,17 @@ import { assemble, commonRows, type Assembly } from './delta-assemble.js';
 import { deltaBytes } from '../formats/delta/write.js';
 import { Allocator, targetBytes, type Choice, type DeltaTarget, type EmbeddingBudget } from './delta-budget.js';
 import { reachTarget, type TargetRun } from './delta-target.js';
-import { planDelta, type DeltaPlan, type PlannedMethod, type PlannedTensor } from './delta-plan.js';
+import { methodsOf, type MethodOptions } from './delta-methods.js';
+import { planDelta, type DeltaPlan, type PlannedTensor } from './delta-plan.js';
 import { Journal, refuseExisting } from './journal.js';
 import { resolveRunDevice, runSettings, type RunOptions } from './run-options.js';
 import { runJobs, type Job } from './schedule.js';
 
-export interface EncodeOptions extends RunOptions {
+export interface EncodeOptions extends RunOptions, MethodOptions {
   /** undefined: no base, every tensor is compressed alone. */
   readonly base: string | undefined;
   readonly tuned: string;
   readonly out: string;
-  readonly method: string;
-  readonly params: Readonly<Record<string, unknown>>;
-  /** A size or an error that the method's tensors share, for methods that have a budget. */
-  readonly target?: DeltaTarget;
-  /** Embeddings and output heads: stored exactly, with parameters of their own, or with a budget of their own. */
-  readonly embeddings?: 'lossless' | { readonly params: Readonly<Record<string, unknown>> } | EmbeddingBudget;
-  /** Which tensors the method is for; the others are coded losslessly. */
-  readonly selects: (name: string) => boolean;
   readonly force: boolean;
   readonly dryRun: boolean;
   readonly resume: boolean;
@@ -124,56 +115,14 @@ export async function* deltaEncode(o: EncodeOptions): Pipeline<EncodeReport> {
       yield { type: 'job.done', job: JOB, ms: performance.now() - started };
       return report;
     } catch (error) {
-      journal.close();
+      // what was done serves no other target
+      if (error instanceof PithError && error.code === 'TARGET_TOO_SMALL') journal.remove();
+      else journal.close();
       throw error;
     }
   } finally {
     await pool?.[Symbol.asyncDispose]();
   }
-}
-
-/** What `auto` chooses from, besides lossless, unless the parameter `codecs` names others. */
-const AUTO_CODECS = ['lowrank-ecsq', 'ecsq'];
-const AUTO = 'auto';
-
-/** methods[0] is lossless; then the one for embeddings, where it differs, and the main one or, for `auto`, the ones that compete. */
-async function methodsOf(o: EncodeOptions): Promise<PlannedMethod[]> {
-  const planned = async (name: string, given: Readonly<Record<string, unknown>>, selects: (t: TensorPlan) => boolean): Promise<PlannedMethod> => {
-    const method = await loadMethod('delta', name);
-    const params = o.target === undefined ? given : { ...method.budgetParams, ...given };
-    return { name, params, codec: method.create(params), selects };
-  };
-  const { embeddings } = o;
-  const own = embeddings !== undefined && !(embeddings !== 'lossless' && 'bytes' in embeddings);
-  const isEmbedding = (t: TensorPlan): boolean => t.role === 'embedding' || t.role === 'head';
-  const main = (t: TensorPlan): boolean => o.selects(t.name) && !(own && isEmbedding(t));
-  if (o.method === AUTO) {
-    if (o.target === undefined) throw new PithError('USAGE', { message: '--method auto: say how much with --target-size, --target-ratio or --max-error' });
-    const codecs = autoCodecs(o.params);
-    const methods = await Promise.all(['lossless', ...codecs].map((name) => planned(name, {}, name === 'lossless' ? () => true : main)));
-    for (const m of methods) if (m.codec.budget === undefined) throw new PithError('NO_BUDGET', { method: m.name });
-    return methods.map((m, i) => ({ ...m, competes: true, ...(i === 0 ? { selects: main } : {}) }));
-  }
-  const methods = [await planned('lossless', o.method === 'lossless' ? o.params : {}, () => true)];
-  if (o.method !== 'lossless') {
-    if (own && embeddings !== 'lossless')
-      methods.push(await planned(o.method, { ...o.params, ...embeddings.params }, (t) => o.selects(t.name) && isEmbedding(t)));
-    methods.push(await planned(o.method, o.params, main));
-  }
-  const last = methods.at(-1)!.codec;
-  if (o.target !== undefined && (last.budget === undefined || last.lossless)) throw new PithError('NO_BUDGET', { method: o.method });
-  return methods;
-}
-
-function autoCodecs(params: Readonly<Record<string, unknown>>): readonly string[] {
-  const unknown = Object.keys(params).filter((k) => k !== 'codecs');
-  if (unknown.length > 0) throw new PithError('BAD_PARAMS', { method: AUTO, message: `unknown parameter "${unknown[0]!}"; it takes codecs=NAME,NAME` });
-  const codecs = params['codecs'];
-  return codecs === undefined
-    ? AUTO_CODECS
-    : String(codecs)
-        .split(',')
-        .filter((name) => name !== 'lossless' && name !== '');
 }
 
 function refOf(reader: CheckpointReader, path: string): CheckpointRef {

@@ -3,9 +3,11 @@ import { resolve } from 'node:path';
 import type { Pipeline } from '../core/events.js';
 import { byteLength, sameShape } from '../core/shape.js';
 import { checkpointStamp } from '../formats/stamp.js';
+import { placeOf, type Place } from '../models/place.js';
 import type { DiffResult, DiffTask } from '../workers/messages.js';
 import { openAny } from '../workers/open.js';
 import { WorkerPool } from '../workers/pool.js';
+import { INTRUDER_DEFAULTS, intruders, type IntrudersResult } from './intruders.js';
 import { runSettings, type RunOptions } from './run-options.js';
 import { runJobs, type Job } from './schedule.js';
 import { spectra, type Spectrum } from './spectrum.js';
@@ -14,8 +16,9 @@ export interface DiffOptions extends RunOptions {
   readonly base: string;
   readonly tuned: string;
   readonly selects: (name: string) => boolean;
-  /** Singular values of every changed matrix as well. */
+  /** Singular values and intruder dimensions of every changed matrix as well. */
   readonly spectrum?: boolean;
+  readonly intruders?: { readonly top: number; readonly cosine: number };
 }
 
 export interface DiffedTensor {
@@ -27,7 +30,12 @@ export interface DiffedTensor {
   /** ||W1 - W0||_F / ||W0||_F */
   readonly relativeNorm?: number;
   readonly maxAbs?: number;
+  /** ||W1 - W0||_F and ||W0||_F */
+  readonly deltaNorm?: number;
+  readonly baseNorm?: number;
+  readonly place: Place;
   readonly spectrum?: Spectrum;
+  readonly intruders?: IntrudersResult;
 }
 
 export interface DiffReport {
@@ -35,6 +43,8 @@ export interface DiffReport {
   readonly tuned: string;
   readonly tensors: readonly DiffedTensor[];
   readonly summary: { readonly elements: number; readonly changedShare: number; readonly relativeNorm: number };
+  /** What counted as an intruder dimension, when they were looked for. */
+  readonly intruders?: { readonly top: number; readonly cosine: number };
 }
 
 const JOB = 'diff';
@@ -53,7 +63,7 @@ export async function* diffCheckpoints(o: DiffOptions): Pipeline<DiffReport> {
     const b = tuned.infos.get(name);
     const info = (b ?? a)!;
     const status = a === undefined ? 'added' : b === undefined ? 'removed' : 'reshaped';
-    tensors.set(name, { name, status, dtype: info.dtype, shape: info.shape });
+    tensors.set(name, { name, status, dtype: info.dtype, shape: info.shape, place: placeOf(name) });
     if (a === undefined || b?.dtype !== a.dtype || !sameShape(a.shape, b.shape)) continue;
     const task: DiffTask = { type: 'diff', settings, base: { checkpoint: refs.base, name }, tuned: { checkpoint: refs.tuned, name } };
     jobs.push({ label: name, bytes: byteLength(b.dtype, b.shape), memoryBytes: 32 << 20, task });
@@ -72,10 +82,15 @@ export async function* diffCheckpoints(o: DiffOptions): Pipeline<DiffReport> {
   });
   yield { type: 'job.done', job: JOB, ms: performance.now() - started };
   const summary = { elements: sums.elements, changedShare: share(sums.changed, sums.elements), relativeNorm: Math.sqrt(share(sums.delta, sums.base)) };
-  const changed = [...tensors.values()].filter((t) => t.status === 'changed').map((t) => t.name);
-  const found = o.spectrum === true ? yield* spectra({ ...o, checkpoint: o.tuned, selects: (name) => changed.includes(name) }) : undefined;
-  const rows = [...tensors.values()].map((t) => ({ ...t, ...(found?.has(t.name) === true ? { spectrum: found.get(t.name)! } : {}) }));
-  return { base: o.base, tuned: o.tuned, tensors: rows, summary };
+  const compared = { base: o.base, tuned: o.tuned, summary };
+  if (o.spectrum !== true) return { ...compared, tensors: [...tensors.values()] };
+  const limits = o.intruders ?? INTRUDER_DEFAULTS;
+  const changed = new Set([...tensors.values()].filter((t) => t.status === 'changed').map((t) => t.name));
+  const matrices = { ...o, checkpoint: o.tuned, selects: (name: string) => changed.has(name) };
+  const found = yield* spectra(matrices);
+  const foreign = yield* intruders({ ...matrices, ...limits });
+  const rows = [...tensors.values()].map((t) => (found.has(t.name) ? { ...t, spectrum: found.get(t.name)!, intruders: foreign.get(t.name)! } : t));
+  return { ...compared, tensors: rows, intruders: limits };
 }
 
 const share = (part: number, whole: number): number => (whole > 0 ? part / whole : 0);
@@ -87,5 +102,7 @@ function measured(t: DiffedTensor, r: DiffResult): DiffedTensor {
     changedShare: share(r.changed, r.elements),
     relativeNorm: share(r.deltaNorm, r.baseNorm),
     maxAbs: r.maxAbs,
+    deltaNorm: r.deltaNorm,
+    baseNorm: r.baseNorm,
   };
 }

@@ -1,5 +1,6 @@
 /** `pith inspect`: what a checkpoint holds, from headers alone. */
 import { byteLength, elementCount } from '../core/shape.js';
+import { placeOf, type Place } from '../models/place.js';
 import { openAny } from '../workers/open.js';
 
 export interface InspectedTensor {
@@ -7,6 +8,7 @@ export interface InspectedTensor {
   readonly dtype: string;
   readonly shape: readonly number[];
   readonly bytes: number;
+  readonly place: Place;
 }
 
 export interface InspectReport {
@@ -21,7 +23,7 @@ export interface InspectReport {
 
 export async function inspectCheckpoint(path: string): Promise<InspectReport> {
   await using reader = await openAny(path);
-  const tensors = [...reader.infos.values()].map((t) => ({ ...t, bytes: byteLength(t.dtype, t.shape) }));
+  const tensors = [...reader.infos.values()].map((t) => ({ ...t, bytes: byteLength(t.dtype, t.shape), place: placeOf(t.name) }));
   const dtypes: Record<string, { tensors: number; bytes: number }> = {};
   for (const t of tensors) {
     const d = (dtypes[t.dtype] ??= { tensors: 0, bytes: 0 });

@@ -28,6 +28,8 @@ function buildWasm() {
   }
 }
 
+const browserBuild = (name) => join(root, 'node_modules', name, 'build', `${name}.browser.js`);
+
 const COMMONJS = [
   "import { createRequire as requireFrom } from 'node:module';",
   "import { dirname as folderOf } from 'node:path';",
@@ -35,17 +37,21 @@ const COMMONJS = [
   'const require = requireFrom(import.meta.url), __filename = pathOf(import.meta.url), __dirname = folderOf(__filename);',
 ].join('\n');
 
-/** tfjs weighs 300 MB installed; the bundles hold what pith uses of it, in one shared engine. */
+/**
+ * tfjs weighs 300 MB installed, Vega 20; the bundles hold what pith uses of them, tfjs in one shared engine, Vega without the
+ * parts that look for a canvas or for files.
+ */
 async function buildVendor() {
-  const entries = ['tf', 'tf-wasm', 'tf-webgpu'].map((n) => `kernels/backend/vendor/${n}.mjs`).filter((f) => existsSync(f));
-  if (entries.length === 0) return;
+  const entries = ['kernels/backend', 'cli/report'].flatMap((d) => readdirSync(`${d}/vendor`).map((f) => `${d}/vendor/${f}`));
   const stamp = Math.max(newest(entries), statSync('package.json').mtimeMs);
   const marker = 'dist/vendor/.stamp';
   if (existsSync(marker) && Number(readFileSync(marker, 'utf8')) >= stamp) return;
   rmSync('dist/vendor', { recursive: true, force: true });
-  await build({
-    entryPoints: entries,
+  const { metafile } = await build({
+    metafile: true,
+    entryPoints: entries.map((f) => ({ in: f, out: basename(f, '.mjs') })),
     outdir: 'dist/vendor',
+    alias: { 'vega-canvas': browserBuild('vega-canvas'), 'vega-loader': browserBuild('vega-loader') },
     bundle: true,
     splitting: true,
     format: 'esm',
@@ -61,7 +67,19 @@ async function buildVendor() {
   });
   const wasmDir = join(dirname(require.resolve('@tensorflow/tfjs-backend-wasm/package.json')), 'dist');
   for (const f of readdirSync(wasmDir).filter((f) => f.endsWith('.wasm'))) cpSync(join(wasmDir, f), join('dist/vendor', f));
+  writeFileSync('dist/vendor/LICENSES.txt', licences(Object.keys(metafile.inputs)));
   writeFileSync(marker, String(stamp));
+}
+
+/** The licence texts of the packages that the bundled files come from. */
+function licences(files) {
+  const folders = new Set(files.flatMap((f) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(f)?.[0] ?? []));
+  const texts = [...folders].sort().map((folder) => {
+    const { name, version, license } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
+    const file = readdirSync(folder).find((f) => /^licen[cs]e(\.|$)/i.test(f));
+    return `${name} ${version} (${license})\n\n${file === undefined ? 'The package holds no licence text.\n' : readFileSync(join(folder, file), 'utf8')}`;
+  });
+  return texts.join(`\n${'-'.repeat(80)}\n`);
 }
 
 async function buildTypeScript() {

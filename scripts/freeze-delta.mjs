@@ -1,6 +1,6 @@
-// Writes test/fixtures/delta-v1: frozen delta files of container version 1, their bases, and the hashes of what they restore to.
+// Writes test/fixtures/delta-v2: frozen delta files of container version 2, their bases, and the hashes of what they restore to.
 // Run by hand after a build: node scripts/freeze-delta.mjs. A case that is there is never written again; a new row of CASES adds
-// its folder and its entry. A new container version gets a folder of its own.
+// its folder and its entry. A new container version gets a folder of its own: delta-v1 was made by this script before there was a 2.
 import { createHash } from 'node:crypto';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -14,7 +14,7 @@ import { deltaEncode } from '../dist/pipelines/delta-encode.js';
 import { deltaRestore } from '../dist/pipelines/delta-restore.js';
 
 /* global AbortController */
-const folder = fileURLToPath(new URL('../test/fixtures/delta-v1/', import.meta.url));
+const folder = fileURLToPath(new URL('../test/fixtures/delta-v2/', import.meta.url));
 const rng = new Rng(20);
 
 const sha = (bytes) => createHash('sha256').update(bytes).digest('hex');
@@ -45,6 +45,17 @@ const step = (v, bits = 3) => {
   for (let i = 0; i < bytes.length; i += width) bytes[i] ^= r.integer(1 << bits);
   return { ...v, bytes };
 };
+/** Low-rank move plus noise, as a longer fine-tune makes it. */
+const drift = (v) => {
+  const [m, n] = [v.shape[0], v.shape.slice(1).reduce((x, y) => x * y, 1)];
+  const r = rng.fork(`drift ${v.name}`);
+  const [a, b, e] = [r.normals(m * 3), r.normals(n * 3), r.normals(m * n)];
+  const moved = decodeF32(v.dtype, v.bytes).map((x, i) => {
+    const [row, column] = [Math.floor(i / n), i % n];
+    return x + 0.0005 * e[i] + 0.002 * (a[3 * row] * b[3 * column] + a[3 * row + 1] * b[3 * column + 1] + a[3 * row + 2] * b[3 * column + 2]);
+  });
+  return { ...v, bytes: encodeAs(v.dtype, moved) };
+};
 /** One value in 200 changes, as in a step of reinforcement learning. */
 const sparse = (v) => ({ ...v, bytes: v.bytes.map((b, i) => (i % 400 === 0 ? b ^ 1 : b)) });
 const random = (name, dtype, shape) => words(name, dtype, shape, noise(name, byteLength(dtype, shape)));
@@ -63,11 +74,12 @@ const files = (dir, contents) => {
   }
 };
 
-/** name -> how to make base and tuned (folders to fill), and the method. Tensor modes inside are the coder's own choice. */
+/** name -> how to make base and tuned (folders to fill), and the method. Tensor modes inside are the coder's own choice. `version: 1`: frozen there alone. */
 const CASES = [
   {
     name: 'dtypes',
     method: 'lossless',
+    version: 1,
     async build(base, tuned) {
       const b = ['BF16', 'F16', 'F32'].map((d) => weights(`dense.${d}`, d, [48, 32]));
       b.push(...['F64', 'I64', 'I32', 'I16', 'F8_E4M3', 'F8_E5M2', 'F8_E8M0', 'U8', 'I8'].map((d) => random(`noise.${d}`, d, [24, 20])));
@@ -117,6 +129,7 @@ const CASES = [
   {
     name: 'alone',
     method: 'lossless',
+    version: 1,
     alone: true,
     async build(_, tuned) {
       const t = [weights('w.BF16', 'BF16', [64, 40]), weights('w.F32', 'F32', [40, 30]), weights('w.F16', 'F16', [40, 30]), random('raw', 'U8', [500])];
@@ -137,22 +150,26 @@ const CASES = [
     { name: 'ere-float', params: { rank: 3 } },
     { name: 'ere-int8', params: { rank: 5, factors: 'int8' } },
     { name: 'ere-int4', params: { energy: 0.6, factors: 'int4' } },
+    { name: 'ecsq', method: 'ecsq', params: { step: 2 } },
+    { name: 'lowrank-ecsq', method: 'lowrank-ecsq', params: { step: 0.7 } },
   ].map((c) => ({
-    ...c,
     method: 'ere',
+    ...c,
     async build(base, tuned) {
       const b = [weights('a.weight', 'BF16', [70, 90]), weights('b.weight', 'F16', [90, 40]), weights('c.weight', 'F32', [64, 66])];
       b.push(weights('conv.weight', 'BF16', [12, 8, 3, 3]), weights('norm.weight', 'BF16', [90]), weights('embed', 'BF16', [80, 16]));
-      const move = (v) => {
-        const d = rng.fork(`move ${v.name}`).normals(v.shape.reduce((x, y) => x * y, 1));
-        return {
-          ...v,
-          bytes: encodeAs(
-            v.dtype,
-            decodeF32(v.dtype, v.bytes).map((x, i) => x + 0.004 * d[i]),
-          ),
-        };
-      };
+      const move = c.name.endsWith('ecsq')
+        ? drift
+        : (v) => {
+            const d = rng.fork(`move ${v.name}`).normals(v.shape.reduce((x, y) => x * y, 1));
+            return {
+              ...v,
+              bytes: encodeAs(
+                v.dtype,
+                decodeF32(v.dtype, v.bytes).map((x, i) => x + 0.004 * d[i]),
+              ),
+            };
+          };
       const t = b.map(move);
       t[5] = { ...t[5], shape: [85, 16], bytes: Buffer.concat([t[5].bytes, weights('more', 'BF16', [5, 16]).bytes]) };
       await save(join(base, 'model.safetensors'), b, {}, { format: 'pt' });
@@ -208,9 +225,9 @@ async function freeze(c) {
 
 mkdirSync(folder, { recursive: true });
 const list = join(folder, 'cases.json');
-const frozen = existsSync(list) ? JSON.parse(readFileSync(list, 'utf8')) : { version: 1, cases: [] };
+const frozen = existsSync(list) ? JSON.parse(readFileSync(list, 'utf8')) : { version: 2, cases: [] };
 for (const c of CASES) {
-  if (frozen.cases.some((f) => f.name === c.name)) continue;
+  if (frozen.cases.some((f) => f.name === c.name) || c.version === 1) continue;
   frozen.cases.push(await freeze(c));
   console.log(`frozen: ${c.name}`);
 }

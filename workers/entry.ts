@@ -35,6 +35,8 @@ async function dispatch(task: Task, control: TaskControl): Promise<unknown> {
       return (await import('./tasks/probe.js')).probe(task);
     case 'spectrum':
       return (await import('./tasks/spectrum.js')).spectrum(state, task, control);
+    case 'intruders':
+      return (await import('./tasks/intruders.js')).intruders(state, task, control);
     case 'diff':
       return (await import('./tasks/diff.js')).diff(state, task, control);
   }

@@ -147,10 +147,40 @@ export interface SpectrumResult {
   readonly rank90?: number;
   readonly rank95?: number;
   readonly rank99?: number;
-  /** exp of the entropy of the energy shares (Roy and Vetterli, 2007). */
+  /** exp of the entropy of s / sum s (Roy and Vetterli, 2007). */
   readonly effectiveRank?: number;
   /** Values above the Gavish-Donoho threshold (arXiv 1305.5870). */
   readonly noiseRank?: number;
+}
+
+/** Leading left singular vectors of a fine-tuned matrix against all of its base's (arXiv 2410.21228). */
+export interface IntrudersTask {
+  readonly type: 'intruders';
+  readonly settings: RunSettings;
+  readonly base: TensorRef;
+  readonly tuned: TensorRef;
+  /** k: how many leading vectors are looked at. */
+  readonly top: number;
+  /** epsilon: a largest cosine below it makes an intruder. */
+  readonly cosine: number;
+}
+
+export interface LeadingVector {
+  /** From 0. */
+  readonly index: number;
+  /** The singular value. */
+  readonly value: number;
+  /** The largest cosine with a left singular vector of the base. */
+  readonly cosine: number;
+}
+
+export interface IntrudersResult {
+  /** Why the matrix was not looked at. */
+  readonly left?: 'too large' | 'not finite';
+  readonly leading: readonly LeadingVector[];
+  readonly intruders: readonly LeadingVector[];
+  /** Of the matrix in the base and in the fine-tune. */
+  readonly effectiveRank?: { readonly base: number; readonly tuned: number };
 }
 
 /** Sets up a backend and measures it: what doctor asks. */
@@ -181,9 +211,10 @@ export interface TaskResults {
   diff: DiffResult;
   probe: ProbeResult;
   spectrum: SpectrumResult;
+  intruders: IntrudersResult;
 }
 
-export type Task = EncodeTask | RatesTask | DecodeTask | HashTask | DiffTask | ProbeTask | SpectrumTask;
+export type Task = EncodeTask | RatesTask | DecodeTask | HashTask | DiffTask | ProbeTask | SpectrumTask | IntrudersTask;
 export type ResultOf<T extends Task> = TaskResults[T['type']];
 
 export interface Envelope {

@@ -2,7 +2,7 @@
 import { DTYPES } from '../../core/dtype.js';
 import { CLASSES } from './coder.js';
 
-type Float = 'BF16' | 'F16' | 'F32';
+export type FloatDType = 'BF16' | 'F16' | 'F32';
 
 interface Field {
   readonly shift: number;
@@ -10,9 +10,10 @@ interface Field {
 }
 
 /** Where the exponent lies in the upper 16 bits of a value. */
-const FIELD: Readonly<Record<Float, Field>> = { BF16: { shift: 7, mask: 255 }, F16: { shift: 10, mask: 31 }, F32: { shift: 7, mask: 255 } };
+const FIELD: Readonly<Record<FloatDType, Field>> = { BF16: { shift: 7, mask: 255 }, F16: { shift: 10, mask: 31 }, F32: { shift: 7, mask: 255 } };
 
-interface Source {
+/** Stored values that are read by byte range. */
+export interface StoredFloats {
   readonly byteLength: number;
   readInto(begin: number, target: Uint8Array): Promise<void>;
 }
@@ -21,7 +22,7 @@ const SAMPLES = 64;
 const SAMPLE_BYTES = 64;
 
 /** The exponent that class 0 ends with, so that the largest of a sample is the last but one class. */
-export async function exponentBase(dtype: Float, stored: Source): Promise<number> {
+export async function exponentBase(dtype: FloatDType, stored: StoredFloats): Promise<number> {
   const { shift, mask } = FIELD[dtype];
   const width = DTYPES[dtype].bits / 8;
   let top = 0;
@@ -35,7 +36,7 @@ export async function exponentBase(dtype: Float, stored: Source): Promise<number
 }
 
 /** min(15, max(0, exponent - first)) of every stored value; normative. */
-export function exponentClasses(dtype: Float, stored: Uint8Array, first: number, classes: Uint8Array): void {
+export function exponentClasses(dtype: FloatDType, stored: Uint8Array, first: number, classes: Uint8Array): void {
   const { shift, mask } = FIELD[dtype];
   const width = DTYPES[dtype].bits / 8;
   for (let i = 0, at = width - 2; i < classes.length; i++, at += width) {

@@ -128,20 +128,22 @@ export class LevelCoder {
     const capacity = end - stream;
     let filled = 0;
     let finished = false;
+    const more = async (): Promise<void> => {
+      while (!finished && filled < capacity) {
+        const got = await read(new Uint8Array(memory.buffer, stream + filled, capacity - filled));
+        if (got === 0) finished = true;
+        filled += got;
+      }
+    };
     const fill = async (): Promise<void> => {
       const heap = new Uint8Array(memory.buffer);
       const left = wasm.unread();
       heap.copyWithin(stream, stream + filled - left, stream + filled);
       filled = left;
-      while (!finished && filled < capacity) {
-        const got = await read(heap.subarray(stream + filled, end));
-        if (got === 0) finished = true;
-        filled += got;
-      }
+      await more();
       wasm.decodeFrom(stream, stream + filled);
     };
-    const first = await read(new Uint8Array(memory.buffer, stream, capacity));
-    filled = first;
+    await more();
     wasm.decodeBegin(stream, stream + filled);
     return {
       rows: async (count, classes) => {

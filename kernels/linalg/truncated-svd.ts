@@ -8,6 +8,7 @@
 import { PithError } from '../../core/errors.js';
 import type { Rng } from '../../core/rng.js';
 import { eigh } from './eigh.js';
+import { gram64 } from './gram.js';
 import { transposed, type MatrixOps } from './matrix-ops.js';
 import { conditionedBasis, orthonormalize } from './qr.js';
 import { randomizedSvd, wholeMatrix, type PanelProducts } from './randomized-svd.js';
@@ -231,7 +232,6 @@ export function sumOfSquares(w: Float32Array): number {
 
 /** Up to this side the whole spectrum is computed. */
 const FULL_SIDE = 1024;
-const PANEL_VALUES = 1 << 20;
 
 /** The `count` leading singular values, falling: all of them (Gram matrix in f64) when the short side allows it. */
 export async function singularValues(w: Float32Array, m: number, n: number, options: { count: number; ops: MatrixOps; rng: Rng }): Promise<Float64Array> {
@@ -241,34 +241,17 @@ export async function singularValues(w: Float32Array, m: number, n: number, opti
   if (side > FULL_SIDE && 4 * count < side) {
     return (await truncatedSvd(w, m, n, { rank: count, ops, rng: options.rng, powerSteps: 2 })).s;
   }
-  const { values } = eigh(gram64(w, m, n, ops), side, { blas: ops.blas, vectors: false });
+  const { values } = eigh(gram64(w, m, n, m < n, ops), side, { blas: ops.blas, vectors: false });
   return Float64Array.from({ length: count }, (_, i) => Math.sqrt(Math.max(0, values[side - 1 - i]!)));
 }
 
-/** W^T W or W W^T, whichever is smaller, summed in f64 over panels. Without a BLAS in f32: the noise floor is 3e-4 s_1. */
-function gram64(w: Float32Array, m: number, n: number, ops: MatrixOps): Float64Array {
-  const side = Math.min(m, n);
-  if (ops.blas === undefined) return new Float64Array(ops.gram(w, m, n, m < n));
-  if (m < n) {
-    const all = new Float64Array(w);
-    return ops.multiply64(false, true, m, m, n, all, all);
-  }
-  const g = new Float64Array(side * side);
-  const rows = Math.max(1, Math.floor(PANEL_VALUES / n));
-  for (let i = 0; i < m; i += rows) {
-    const panel = new Float64Array(w.subarray(i * n, Math.min(m, i + rows) * n));
-    ops.blas.dgemm(true, false, n, n, panel.length / n, 1, panel, n, panel, n, 1, g, n);
-  }
-  return g;
-}
-
-/** exp of the entropy of the energy shares s_i^2 / sum s^2: how many directions the matrix really uses (Roy and Vetterli, 2007). */
+/** exp H(p), p_i = s_i / sum s: how many directions the matrix really uses (Roy and Vetterli, "The Effective Rank", EUSIPCO 2007). */
 export function effectiveRank(s: ArrayLike<number>): number {
   let total = 0;
-  for (let i = 0; i < s.length; i++) total += s[i]! * s[i]!;
+  for (let i = 0; i < s.length; i++) total += s[i]!;
   let entropy = 0;
   for (let i = 0; i < s.length; i++) {
-    const p = (s[i]! * s[i]!) / total;
+    const p = s[i]! / total;
     if (p > 0) entropy -= p * Math.log(p);
   }
   return total > 0 ? Math.exp(entropy) : 0;

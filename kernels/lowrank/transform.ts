@@ -10,7 +10,7 @@ import { toBf16 } from '../../core/float.js';
 import { eigh } from '../linalg/eigh.js';
 import { transposed, type MatrixOps } from '../linalg/matrix-ops.js';
 import { truncatedSvd } from '../linalg/truncated-svd.js';
-import { CentroidSums, entropyBits, magnitudes, quantize } from '../levels/quantize.js';
+import { CENTROIDS, CentroidSums, entropyBits, magnitudes, quantize } from '../levels/quantize.js';
 
 const LAMBDA = Math.LN2 / 6;
 /** No component below this multiple of t sqrt(max(m, n)) ever pays (0.45 was the least kept over the fixtures and both pairs). */
@@ -19,11 +19,13 @@ const LEAST_SHARE = 0.4;
 const WHOLE_SHARE = 0.2;
 /** Sides up to which that is done; larger ones go on doubling the rank. */
 const WHOLE_SIDE = 3072;
+/** Eigenvalues of an f32 Gram matrix below this share of the first are rounding. */
+const NOISE = 1e-7;
 const TOP_SYMBOL = 63;
 /** Component scale, two stream columns: what a component costs besides its levels. */
 const COMPONENT_BITS = 24;
 /** Rows of a factor that rates are estimated from. */
-const SAMPLE_ROWS = 4096;
+const SAMPLE_ROWS = 384;
 
 /** Factors that carry the singular values on both sides. */
 export interface Basis {
@@ -38,38 +40,63 @@ export interface Basis {
   readonly s: Float64Array;
 }
 
-/** All components that may pay at `step`, at least: their values are exact to f32. */
-export async function basisFor(d: Float32Array, m: number, n: number, step: number, frobeniusSq: number, ops: MatrixOps, rng: Rng): Promise<Basis> {
-  const side = Math.min(m, n);
-  const least = LEAST_SHARE * step * Math.sqrt(Math.max(m, n));
-  // more cannot be above `least`
-  const most = Math.min(side, Math.floor(frobeniusSq / (least * least)));
-  if (most === 0) return empty(m, n);
-  for (let rank = Math.min(side, Math.max(16, Math.ceil(side / 16))); ; rank *= 2) {
-    if (rank > side * WHOLE_SHARE && side <= WHOLE_SIDE) return wholeBasis(d, m, n, least, ops);
-    const { u, s, vt } = await truncatedSvd(d, m, n, { rank, ops, rng: rng.fork(`rank ${rank}`), oversampling: 16, powerSteps: 4, frobeniusSq });
-    const kept = s.filter((v) => v >= least).length;
-    if (kept < s.length || s.length < rank || rank >= most) return scaled(u, s, vt, m, n, kept);
+/** Bases of one matrix for falling steps: a finer step needs more components, a computed one serves all coarser steps. */
+export class Bases {
+  #basis: Basis | undefined;
+  /** Every component of at least this singular value is in the basis. */
+  #covered = Infinity;
+
+  constructor(
+    private readonly d: Float32Array,
+    private readonly m: number,
+    private readonly n: number,
+    private readonly frobeniusSq: number,
+    private readonly ops: MatrixOps,
+    private readonly rng: Rng,
+  ) {}
+
+  /** At least all components that may pay at `step`, exact to f32. */
+  async upTo(step: number): Promise<Basis> {
+    const { d, m, n, frobeniusSq, ops, rng } = this;
+    const least = leastValue(m, n, step);
+    if (this.#basis !== undefined && least >= this.#covered) return this.#basis;
+    const side = Math.min(m, n);
+    // more cannot be above `least`
+    const most = Math.min(side, Math.floor(frobeniusSq / (least * least)));
+    const keep = (basis: Basis, covered: number): Basis => {
+      this.#basis = basis;
+      this.#covered = covered;
+      return basis;
+    };
+    if (most === 0) return keep(empty(m, n), least);
+    for (let rank = Math.min(side, Math.max(16, 2 * (this.#basis?.rank ?? 0), Math.ceil(side / 16))); ; rank *= 2) {
+      if (rank > side * WHOLE_SHARE && side <= WHOLE_SIDE) return keep(wholeBasis(d, m, n, ops), 0);
+      const { u, s, vt } = await truncatedSvd(d, m, n, { rank, ops, rng: rng.fork(`rank ${rank}`), oversampling: 16, powerSteps: 4, frobeniusSq });
+      const last = s.at(-1) ?? 0;
+      if (last < least || s.length < rank || rank >= most) return keep(scaled(u, s, vt, m, n), s.length < rank ? 0 : Math.min(last, least));
+    }
   }
 }
 
+const leastValue = (m: number, n: number, step: number): number => LEAST_SHARE * step * Math.sqrt(Math.max(m, n));
+
 const empty = (m: number, n: number): Basis => ({ m, n, rank: 0, x: new Float32Array(0), y: new Float32Array(0), s: new Float64Array(0) });
 
-function scaled(u: Float32Array, s: Float64Array, vt: Float32Array, m: number, n: number, rank: number): Basis {
-  const columns = s.length;
+function scaled(u: Float32Array, s: Float64Array, vt: Float32Array, m: number, n: number): Basis {
+  const rank = s.length;
   const x = new Float32Array(m * rank);
-  for (let i = 0; i < m; i++) for (let k = 0; k < rank; k++) x[i * rank + k] = u[i * columns + k]! * s[k]!;
+  for (let i = 0; i < m; i++) for (let k = 0; k < rank; k++) x[i * rank + k] = u[i * rank + k]! * s[k]!;
   const y = new Float32Array(n * rank);
   for (let k = 0; k < rank; k++) for (let j = 0; j < n; j++) y[j * rank + k] = vt[k * n + j]! * s[k]!;
-  return { m, n, rank, x, y, s: s.slice(0, rank) };
+  return { m, n, rank, x, y, s };
 }
 
 /** From the eigenvectors of the smaller Gram matrix, in f64. */
-function wholeBasis(d: Float32Array, m: number, n: number, least: number, ops: MatrixOps): Basis {
+function wholeBasis(d: Float32Array, m: number, n: number, ops: MatrixOps): Basis {
   const tall = m >= n;
   const side = Math.min(m, n);
   const { values, vectors } = eigh(new Float64Array(ops.gram(d, m, n, !tall)), side, { blas: ops.blas });
-  const rank = values.filter((v) => v >= least * least).length;
+  const rank = values.filter((v) => v > NOISE * values[side - 1]!).length;
   if (rank === 0) return empty(m, n);
   const s = Float64Array.from({ length: rank }, (_, k) => Math.sqrt(values[side - 1 - k]!));
   const v = new Float32Array(rank * side);
@@ -94,22 +121,43 @@ export interface Coded {
 }
 
 export function codeBasis(b: Basis, step: number): Coded {
-  const [x, y] = [new Int16Array(b.x.length), new Int16Array(b.y.length)];
-  quantize(b.x, step, x);
-  quantize(b.y, step, y);
-  const kept = price(b, step, x, y, false).flatMap((c, k) => (pays(c, step) ? [k] : []));
-  const rank = kept.length;
-  const [cx, cy] = [pick(x, b.m, b.rank, kept, Int16Array), pick(y, b.n, b.rank, kept, Int16Array)];
+  const rank = usable(b, step);
+  const all = Array.from({ length: rank }, (_, k) => k);
+  const [x, y] = [side(rows(b.x, b.m, b.rank, all), rank, step, 1), side(rows(b.y, b.n, b.rank, all), rank, step, 1)];
+  const kept = price(b, x, y).flatMap((c, k) => (pays(c, step) ? [k] : []));
+  const [keptX, keptY] = [side(rows(x.values, b.m, rank, kept), kept.length, step, 1), side(rows(y.values, b.n, rank, kept), kept.length, step, 1)];
   const ratios = Uint16Array.from(kept, (k) => toBf16(b.s[k]! / step));
-  const sums = [new CentroidSums(), new CentroidSums()] as const;
-  sums[0].add(pick(b.x, b.m, b.rank, kept, Float32Array), cx, step);
-  sums[1].add(pick(b.y, b.n, b.rank, kept, Float32Array), cy, step);
-  return { rank, ratios, x: cx, y: cy, centroidsX: sums[0].bytes(), centroidsY: sums[1].bytes() };
+  return { rank: kept.length, ratios, x: keptX.levels, y: keptY.levels, centroidsX: keptX.centroids, centroidsY: keptY.centroids };
 }
 
-function pick<T extends Int16Array | Float32Array>(all: T, rows: number, columns: number, kept: readonly number[], type: new (n: number) => T): T {
-  const out = new type(rows * kept.length);
-  for (let i = 0, to = 0; i < rows; i++) for (const k of kept) out[to++] = all[i * columns + k]!;
+/** Bytes and squared error that `codeBasis` would give, from a sample of the factors' rows. */
+export function estimate(b: Basis, step: number, frobeniusSq: number): { bytes: number; errorSq: number } {
+  const rank = usable(b, step);
+  const all = Array.from({ length: rank }, (_, k) => k);
+  const sampled = (values: Float32Array, count: number): Side => {
+    const stride = Math.ceil(count / SAMPLE_ROWS);
+    return side(rows(values, count, b.rank, all, stride), rank, step, count / Math.ceil(count / stride));
+  };
+  let [bits, errorSq] = [0, frobeniusSq];
+  for (const c of price(b, sampled(b.x, b.m), sampled(b.y, b.n))) {
+    if (!pays(c, step)) continue;
+    bits += c.bits;
+    errorSq -= c.gain;
+  }
+  return { bytes: bits / 8, errorSq: Math.max(0, errorSq) };
+}
+
+/** Leading components that may pay. */
+function usable(b: Basis, step: number): number {
+  const least = leastValue(b.m, b.n, step);
+  const rank = b.s.findIndex((v) => v < least);
+  return rank < 0 ? b.rank : rank;
+}
+
+/** Columns `kept` of every `stride`-th row. */
+function rows(values: Float32Array, count: number, columns: number, kept: readonly number[], stride = 1): Float32Array {
+  const out = new Float32Array(Math.ceil(count / stride) * kept.length);
+  for (let i = 0, to = 0; i < count; i += stride) for (const k of kept) out[to++] = values[i * columns + k]!;
   return out;
 }
 
@@ -121,75 +169,67 @@ interface Price {
 
 const pays = (c: Price, step: number): boolean => c.gain > LAMBDA * step * step * c.bits;
 
-/** Every component's bits (entropy of its levels) and gain, from all rows or from a sample. */
-function price(b: Basis, step: number, x: Int16Array, y: Int16Array, sample: boolean): Price[] {
-  const [sideX, sideY] = [sideOf(b.x, x, b.rank, step, sample), sideOf(b.y, y, b.rank, step, sample)];
-  return Array.from({ length: b.rank }, (_, k) => {
-    const s2 = b.s[k]! ** 2;
-    // <x, x^> and <x^, x^> are in units of s^2 on either side
-    const gain = (2 * sideX.cross[k]! * sideY.cross[k]! - sideX.square[k]! * sideY.square[k]!) / s2;
-    return { bits: sideX.bits[k]! + sideY.bits[k]! + COMPONENT_BITS, gain };
+/** Every component's bits (entropy of its levels) and gain. */
+function price(b: Basis, x: Side, y: Side): Price[] {
+  return Array.from(x.bits, (bits, k) => {
+    // ||x y^T / s||^2 - ||x y^T / s - x^ y^^T / s||^2, where <x, x> = <y, y> = s^2
+    const gain = b.s[k]! ** 2 * (2 * x.cross[k]! * y.cross[k]! - x.square[k]! * y.square[k]!);
+    return { bits: bits + y.bits[k]! + COMPONENT_BITS, gain };
   });
 }
 
-function sideOf(
-  values: Float32Array,
-  levels: Int16Array,
-  rank: number,
-  step: number,
-  sample: boolean,
-): { cross: Float64Array; square: Float64Array; bits: Float64Array } {
+/** One quantized factor. */
+interface Side {
+  readonly values: Float32Array;
+  readonly levels: Int16Array;
+  readonly centroids: Uint8Array;
+  /** By component: <x, x^> and <x^, x^> over <x, x>, so that a sample's own energy cancels. */
+  readonly cross: Float64Array;
+  readonly square: Float64Array;
+  /** Entropy of its levels, times `scale`. */
+  readonly bits: Float64Array;
+}
+
+function side(values: Float32Array, rank: number, step: number, scale: number): Side {
+  const levels = new Int16Array(values.length);
+  quantize(values, step, levels);
   const sums = new CentroidSums();
-  const rows = Math.floor(values.length / Math.max(1, rank));
-  const stride = sample ? Math.ceil(rows / SAMPLE_ROWS) : 1;
+  sums.add(values, levels, step);
+  const centroids = sums.bytes();
+  const size = magnitudes(centroids, CENTROIDS);
   const counts = new Uint32Array(rank * (TOP_SYMBOL + 1));
-  for (let i = 0; i < rows; i += stride) sums.add(values.subarray(i * rank, (i + 1) * rank), levels.subarray(i * rank, (i + 1) * rank), step);
-  const size = magnitudes(sums.bytes(), 8);
-  const [cross, square, bits] = [new Float64Array(rank), new Float64Array(rank), new Float64Array(rank)];
-  let sampled = 0;
-  for (let i = 0; i < rows; i += stride, sampled++) {
+  const [cross, square, bits, energy] = [new Float64Array(rank), new Float64Array(rank), new Float64Array(rank), new Float64Array(rank)];
+  for (let at = 0; at < values.length; at += rank) {
     for (let k = 0; k < rank; k++) {
-      const l = Math.abs(levels[i * rank + k]!);
+      const l = Math.abs(levels[at + k]!);
+      const x = Math.abs(values[at + k]!);
       counts[k * (TOP_SYMBOL + 1) + Math.min(TOP_SYMBOL, l)]!++;
+      energy[k]! += x * x;
       if (l === 0) continue;
-      const v = step * (l <= 8 ? size[l]! : l);
-      cross[k]! += v * Math.abs(values[i * rank + k]!);
+      const v = step * (l <= CENTROIDS ? size[l]! : l);
+      cross[k]! += v * x;
       square[k]! += v * v;
     }
   }
-  const scale = rows / Math.max(1, sampled);
+  const count = values.length / Math.max(1, rank);
   for (let k = 0; k < rank; k++) {
     const own = counts.subarray(k * (TOP_SYMBOL + 1), (k + 1) * (TOP_SYMBOL + 1));
     // a sign for every level but 0, raw bits for what the histogram does not tell apart
-    bits[k] = scale * (entropyBits(own) + sampled - own[0]! + 8 * own[TOP_SYMBOL]!);
-    cross[k]! *= scale;
-    square[k]! *= scale;
+    bits[k] = scale * (entropyBits(own) + count - own[0]! + 8 * own[TOP_SYMBOL]!);
+    cross[k]! /= energy[k]! || 1;
+    square[k]! /= energy[k]! || 1;
   }
-  return { cross, square, bits };
+  return { values, levels, centroids, cross, square, bits };
 }
 
-/** Bytes and squared error that `codeBasis` would give, from a sample of the rows of tall factors. */
-export function estimate(b: Basis, step: number, frobeniusSq: number): { bytes: number; errorSq: number } {
-  const [x, y] = [new Int16Array(b.x.length), new Int16Array(b.y.length)];
-  quantize(b.x, step, x);
-  quantize(b.y, step, y);
-  let [bits, errorSq] = [0, frobeniusSq];
-  for (const c of price(b, step, x, y, true)) {
-    if (!pays(c, step)) continue;
-    bits += c.bits;
-    errorSq -= c.gain;
-  }
-  return { bytes: bits / 8, errorSq: Math.max(0, errorSq) };
-}
-
-/** The right factor as the product wants it, (rank, n), and the left one, (m, rank): what restore multiplies; normative. */
+/** Levels -> values: the left factor (times the step) or the right one (over s / t); normative. */
 export function dequantize(levels: Int16Array, rank: number, centroids: Uint8Array, scale: (k: number) => number, divide: boolean): Float32Array {
-  const size = magnitudes(centroids, 8);
+  const size = magnitudes(centroids, CENTROIDS);
   const out = new Float32Array(levels.length);
   for (let i = 0; i < out.length; i++) {
     const l = levels[i]!;
     const a = l < 0 ? -l : l;
-    const v = a <= 8 ? size[a]! : a;
+    const v = a <= CENTROIDS ? size[a]! : a;
     const s = scale(i % rank);
     out[i] = (l < 0 ? -1 : 1) * Math.fround(divide ? v / s : v * s);
   }

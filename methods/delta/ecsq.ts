@@ -9,14 +9,14 @@
 import * as z from 'zod';
 import { DTYPES } from '../../core/dtype.js';
 import { PithError } from '../../core/errors.js';
-import { decodeF32, encodeAs } from '../../core/float.js';
 import { matrixShape } from '../../core/shape.js';
 import type { TensorInfo } from '../../core/tensor.js';
 import { exponentBase, exponentClasses } from '../../kernels/levels/classes.js';
-import { CLASSES, LevelCoder } from '../../kernels/levels/coder.js';
-import { CENTROIDS, CentroidSums, entropyBits, magnitudes, quantize } from '../../kernels/levels/quantize.js';
+import { LevelCoder } from '../../kernels/levels/coder.js';
+import { CENTROIDS, CentroidSums, magnitudes, quantize } from '../../kernels/levels/quantize.js';
+import { dequantized, estimateLevels, sampleLevels } from '../../kernels/levels/rates.js';
 import { pull } from '../../kernels/levels/stream.js';
-import { isDense, type DenseDType } from '../../kernels/lowrank/panel.js';
+import { isDense } from '../../kernels/lowrank/panel.js';
 import type { RateCurve } from '../../kernels/lowrank/water-fill.js';
 import { DeltaMatrix } from '../delta-matrix.js';
 import type { Ctx, Method } from '../define.js';
@@ -28,12 +28,6 @@ const PART = 'levels';
 const MAGIC = [0x50, 0x45, 0x51, 0x01] as const;
 /** Magic, step (f32), exponent of class 0 (u16), centroids (8). */
 const HEAD_BYTES = 10 + CENTROIDS;
-/** Values that rates are estimated from. */
-const SAMPLE_VALUES = 1 << 17;
-const TOP_SYMBOL = 255;
-/** Real streams over the entropy given the exponent: 0.97 to 0.99 on the fixtures and both pairs. */
-const CODER_GAIN = 0.98;
-
 const params = z.strictObject({
   step: z.number().positive().default(4).describe('quantizer step in units of the mean |delta| of each tensor'),
 });
@@ -93,7 +87,7 @@ class Ecsq implements DeltaCodec {
         quantize(delta, step, q);
         sums.add(delta, q, step);
         exponentClasses(dtype, stored, first, k);
-        for (const v of q) changed += v === 0 ? 0 : 1;
+        for (let i = 0; i < q.length; i++) if (q[i] !== 0) changed++;
         await put(encoder.rows(q, k));
       },
       panel,
@@ -114,7 +108,8 @@ class Ecsq implements DeltaCodec {
     await this.#matrix.each({ ...c, report: () => undefined }, base, tuned, (_, delta, equal) => {
       same &&= equal;
       values += delta.length;
-      for (const v of delta) {
+      for (let i = 0; i < delta.length; i++) {
+        const v = delta[i]!;
         sum += v < 0 ? -v : v;
         squares += v * v;
       }
@@ -126,48 +121,16 @@ class Ecsq implements DeltaCodec {
     const { mean, same, finite, squares } = await this.#meanOf(c, base, tuned);
     if (same) return { bytes: [0], errorSq: [0], deltaSq: 0 };
     if (!finite || Math.fround(mean) === 0 || !isDense(tuned.dtype)) return { bytes: [tuned.byteLength], errorSq: [0], deltaSq: 0 };
-    const sample = await this.#sample(c, base, tuned, tuned.dtype);
-    const scale = sample.total / sample.delta.length;
+    const sample = await sampleLevels(base, tuned, tuned.dtype, () => c.checkpointCancel());
     const [bytes, errorSq]: [number[], number[]] = [[], []];
     for (let point = 0; point < GRID.points; point++) {
       c.checkpointCancel();
-      const e = estimate(sample, Math.fround(stepAt(point) * mean), tuned.dtype);
-      bytes.push(HEAD_BYTES + (scale * e.bits * CODER_GAIN) / 8);
+      const e = estimateLevels(sample, Math.fround(stepAt(point) * mean), tuned.dtype);
+      bytes.push(HEAD_BYTES + e.bytes);
       errorSq.push(Math.min((e.errorSq / sample.squares) * squares, errorSq.at(-1) ?? squares));
       if (bytes.at(-1)! > GRID.headroom * Math.max(share, GRID.leastShare) * tuned.byteLength) break;
     }
     return { bytes, errorSq, deltaSq: squares };
-  }
-
-  /** Every k-th panel of a few thousand values. */
-  async #sample(c: Ctx, base: TensorSource, tuned: TensorSource, dtype: DenseDType): Promise<Sample> {
-    const width = DTYPES[dtype].bits / 8;
-    const total = tuned.byteLength / width;
-    const piece = 4096;
-    const every = Math.max(1, Math.floor(total / SAMPLE_VALUES));
-    const pieces: { w0: Float32Array; w1: Float32Array; classes: Uint8Array }[] = [];
-    const first = await exponentBase(dtype, base);
-    for (let at = 0; at < total; at += piece * every) {
-      c.checkpointCancel();
-      const n = Math.min(piece, total - at);
-      const [a, b] = [new Uint8Array(n * width), new Uint8Array(n * width)];
-      await base.readInto(at * width, a);
-      await tuned.readInto(at * width, b);
-      const classes = new Uint8Array(n);
-      exponentClasses(dtype, a, first, classes);
-      pieces.push({ w0: decodeF32(dtype, a), w1: decodeF32(dtype, b), classes });
-    }
-    const n = pieces.reduce((sum, p) => sum + p.w0.length, 0);
-    const out = { w0: new Float32Array(n), w1: new Float32Array(n), delta: new Float32Array(n), classes: new Uint8Array(n), total, squares: 0 };
-    let to = 0;
-    for (const p of pieces) {
-      out.w0.set(p.w0, to);
-      out.w1.set(p.w1, to);
-      out.classes.set(p.classes, to);
-      to += p.w0.length;
-    }
-    for (let i = 0; i < n; i++) out.squares += (out.delta[i] = out.w1[i]! - out.w0[i]!) ** 2;
-    return { ...out, squares: Math.max(out.squares, Number.MIN_VALUE) };
   }
 
   async decode(c: Ctx, base: TensorSource | undefined, parts: PartSource, target: TensorInfo, out: TensorSink): Promise<void> {
@@ -204,52 +167,6 @@ class Ecsq implements DeltaCodec {
     }
     await decoder.end();
   }
-}
-
-interface Sample {
-  readonly w0: Float32Array;
-  readonly w1: Float32Array;
-  readonly delta: Float32Array;
-  readonly classes: Uint8Array;
-  /** Values of the whole tensor. */
-  readonly total: number;
-  /** ||delta||^2 of the sample. */
-  readonly squares: number;
-}
-
-function estimate(s: Sample, step: number, dtype: DenseDType): { bits: number; errorSq: number } {
-  const levels = new Int16Array(s.delta.length);
-  quantize(s.delta, step, levels);
-  const sums = new CentroidSums();
-  sums.add(s.delta, levels, step);
-  const size = magnitudes(sums.bytes(), CENTROIDS).map((v) => Math.fround(v * step));
-  const counts = new Uint32Array(CLASSES * (TOP_SYMBOL + 1));
-  let extra = 0;
-  for (let i = 0; i < levels.length; i++) {
-    const l = Math.abs(levels[i]!);
-    counts[s.classes[i]! * (TOP_SYMBOL + 1) + Math.min(l, TOP_SYMBOL)]!++;
-    extra += l === 0 ? 0 : l < TOP_SYMBOL ? 1 : 9;
-  }
-  let bits = extra;
-  for (let k = 0; k < CLASSES; k++) bits += entropyBits(counts.subarray(k * (TOP_SYMBOL + 1), (k + 1) * (TOP_SYMBOL + 1)));
-  const sum = dequantized(levels, size, step);
-  for (let i = 0; i < sum.length; i++) sum[i] = s.w0[i]! + sum[i]!;
-  const what = decodeF32(dtype, encodeAs(dtype, sum));
-  let errorSq = 0;
-  for (let i = 0; i < what.length; i++) errorSq += (what[i]! - s.w1[i]!) ** 2;
-  return { bits, errorSq };
-}
-
-/** What restore adds: sign(q) c step, f32; -0 for level 0; normative. */
-function dequantized(levels: Int16Array, size: Float32Array, step: number): Float32Array {
-  const out = new Float32Array(levels.length);
-  for (let i = 0; i < out.length; i++) {
-    const l = levels[i]!;
-    const a = l < 0 ? -l : l;
-    const v = a <= CENTROIDS ? size[a]! : Math.fround(a * step);
-    out[i] = l > 0 ? v : -v;
-  }
-  return out;
 }
 
 const malformed = (expected: string, got: string): PithError => new PithError('FACTORS_MALFORMED', { part: PART, expected, got });

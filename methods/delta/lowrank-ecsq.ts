@@ -17,7 +17,7 @@ import { CENTROIDS } from '../../kernels/levels/quantize.js';
 import { readRows, writeRows } from '../../kernels/levels/stream.js';
 import { matrixOps } from '../../kernels/linalg/matrix-ops.js';
 import { isDense } from '../../kernels/lowrank/panel.js';
-import { basisFor, codeBasis, dequantize, estimate } from '../../kernels/lowrank/transform.js';
+import { Bases, codeBasis, dequantize, estimate } from '../../kernels/lowrank/transform.js';
 import type { RateCurve } from '../../kernels/lowrank/water-fill.js';
 import { DeltaMatrix, PANEL_VALUES } from '../delta-matrix.js';
 import type { Ctx, Method } from '../define.js';
@@ -70,7 +70,7 @@ class LowrankEcsq implements DeltaCodec {
     if (same) return { identical: true, facts: {} };
     const step = Math.fround((assigned['step'] ?? this.p.step) * Math.sqrt(norm / (m * n)));
     if (!Number.isFinite(norm) || step === 0) return none;
-    const basis = await basisFor(delta, m, n, step, norm, await matrixOps(c), c.rng.fork('svd'));
+    const basis = await new Bases(delta, m, n, norm, await matrixOps(c), c.rng.fork('svd')).upTo(step);
     c.checkpointCancel();
     const coded = codeBasis(basis, step);
     const r = coded.rank;
@@ -103,18 +103,13 @@ class LowrankEcsq implements DeltaCodec {
     const dense = (m * n * DTYPES[tuned.dtype].bits) / 8;
     const rms = Math.sqrt(norm / (m * n));
     if (!Number.isFinite(norm) || Math.fround(rms) === 0) return { bytes: [dense], errorSq: [0], deltaSq: 0 };
-    const ops = await matrixOps(c);
+    const bases = new Bases(delta, m, n, norm, await matrixOps(c), c.rng.fork('svd'));
     const [bytes, errorSq]: [number[], number[]] = [[], []];
-    // the basis of every fourth point serves the three before it
-    for (let from = 0; from < GRID.points; from += GRID.perOctave) {
+    for (let point = 0; point < GRID.points; point++) {
       c.checkpointCancel();
-      const to = Math.min(GRID.points, from + GRID.perOctave);
-      const basis = await basisFor(delta, m, n, stepAt(to - 1) * rms, norm, ops, c.rng.fork('svd'));
-      for (let point = from; point < to; point++) {
-        const e = estimate(basis, stepAt(point) * rms, norm);
-        bytes.push(HEAD_BYTES + e.bytes);
-        errorSq.push(Math.min(e.errorSq, errorSq.at(-1) ?? Infinity));
-      }
+      const e = estimate(await bases.upTo(stepAt(point) * rms), stepAt(point) * rms, norm);
+      bytes.push(HEAD_BYTES + e.bytes);
+      errorSq.push(Math.min(e.errorSq, errorSq.at(-1) ?? Infinity));
       if (bytes.at(-1)! > GRID.headroom * Math.max(share, GRID.leastShare) * dense) break;
     }
     return { bytes, errorSq, deltaSq: norm };

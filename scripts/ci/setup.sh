@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what only CI needs to run every backend: OpenBLAS, the software Vulkan driver, and tfjs-node built against the
-# tensorflow-cpu wheel of PyPI. Each part is optional: what cannot be had is said, and the tests run without it.
+# Installs what only CI needs to run every backend and to look at reports: OpenBLAS, the software Vulkan driver, Chromium, and
+# tfjs-node built against the tensorflow-cpu wheel of PyPI. Each part is optional: what cannot be had is said, and the tests run without it.
 # Prints `export NAME=value` lines for the caller to eval on stdout, everything else on stderr.
 set -uo pipefail
 cache="${PITH_CI_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pith-ci}"
@@ -26,6 +26,14 @@ if [ -n "$icd" ]; then
   required=$required,webgpu
 else
   say 'no SwiftShader: webgpu is not tested'
+fi
+
+apt_install chromium || say 'no right to install Chromium'
+if chromium=$(command -v chromium || command -v chromium-browser); then
+  echo "export PUPPETEER_EXECUTABLE_PATH=$chromium"
+  echo 'export PITH_REQUIRE_TOOLS=chromium'
+else
+  say 'no Chromium: reports are not looked at'
 fi
 
 # @tensorflow/tfjs-node 4.22 against libtensorflow of the 2.15.1 wheel

@@ -119,7 +119,7 @@ describe('cli', () => {
     expect(rows[3]!.bytes).to.be.at.most(rows[3]!.rawBytes / 8);
   });
 
-  it('tfjs is loaded neither by help nor by a lossless job', () => {
+  it('tfjs and Vega are loaded neither by help nor by a lossless job; Vega by a report', () => {
     using dir = tempDir();
     for (const args of [
       ['--help'],
@@ -129,8 +129,10 @@ describe('cli', () => {
       const loaded = pith(args, { env: { NODE_DEBUG: 'esm,module' } });
       expect(loaded.code).to.equal(0);
       expect(loaded.stderr.length).to.be.greaterThan(1000);
-      expect(loaded.stderr).to.not.match(/dist\/vendor\/tf|tfjs/);
+      expect(loaded.stderr).to.not.match(/dist\/vendor\/(tf|vega)|tfjs/);
     }
+    const report = pith(['inspect', join(TINY, 'base'), '--report', join(dir.path, 'r.html')], { env: { NODE_DEBUG: 'esm,module' } });
+    expect(report.stderr).to.match(/dist\/vendor\/vega/);
   });
 
   it('sizes and globs', () => {

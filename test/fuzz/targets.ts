@@ -27,9 +27,20 @@ export interface Target {
   readonly run: (rng: Rng) => Promise<{ readonly fileBytes: number; readonly error?: unknown }>;
 }
 
-const FROZEN = join(ROOT, 'test', 'fixtures', 'delta-v1');
+const FIXTURES = join(ROOT, 'test', 'fixtures');
+const FROZEN = join(FIXTURES, 'delta-v1');
 const GOLDEN = join(ROOT, 'test', 'golden', 'safetensors');
-const DELTAS = ['dtypes', 'shapes', 'sharded', 'alone'];
+/** Of both container versions. */
+const DELTAS = [
+  'delta-v1/dtypes',
+  'delta-v1/shapes',
+  'delta-v1/sharded',
+  'delta-v1/alone',
+  'delta-v1/ere-int8',
+  'delta-v2/shapes',
+  'delta-v2/ecsq',
+  'delta-v2/lowrank-ecsq',
+];
 const SEGMENTS = join(ROOT, 'test', 'fixtures', 'residual-v1');
 const RUN = { threads: 1, maxMemoryBytes: 1e9, seed: 0, device: 'cpu' as const, signal: new AbortController().signal };
 const CONTROL = { report: () => undefined, checkpointCancel: () => undefined };
@@ -126,7 +137,7 @@ class CaseState extends WorkerState {
   }
 }
 
-const baseOf = (name: string): string | undefined => (name === 'alone' ? undefined : join(FROZEN, name, 'base'));
+const baseOf = (name: string): string | undefined => (name.endsWith('/alone') ? undefined : join(FIXTURES, name, 'base'));
 
 /** What restore does but the files: structure, base, headers, side files, every tensor. Answers whether all hashes hold. */
 async function decodeAll(shared: WorkerState, path: string, base: string | undefined): Promise<boolean> {
@@ -160,7 +171,7 @@ async function decodeTensors(state: WorkerState, opened: OpenedDelta): Promise<b
 }
 
 function deltaTargets(work: string): Target[] {
-  const seeds = new Map(DELTAS.map((n) => [n, readFileSync(join(FROZEN, n, 'delta.safetensors'))]));
+  const seeds = new Map(DELTAS.map((n) => [n, readFileSync(join(FIXTURES, n, 'delta.safetensors'))]));
   const shared = new WorkerState();
   const file = join(work, 'd.safetensors');
   const put = (bytes: Uint8Array): number => {
@@ -210,7 +221,7 @@ function deltaTargets(work: string): Target[] {
 
 /** The whole commands' pipelines, with a thread pool of their own: slow, so rare. */
 function pipelineTarget(work: string): Target {
-  const seeds = new Map(DELTAS.map((n) => [n, readFileSync(join(FROZEN, n, 'delta.safetensors'))]));
+  const seeds = new Map(DELTAS.map((n) => [n, readFileSync(join(FIXTURES, n, 'delta.safetensors'))]));
   const folder = join(work, 'pipeline');
   return {
     name: 'restore and verify, hostile',

@@ -229,7 +229,7 @@ describe('pipelines/delta', () => {
     });
 
     it('one flipped byte, anywhere in the file', async function () {
-      this.timeout(300_000);
+      this.timeout(600_000);
       using dir = tempDir();
       const [b, t] = [join(dir.path, 'b.safetensors'), join(dir.path, 't.safetensors')];
       const w = view('w', 'BF16', [30, 10]);
@@ -238,11 +238,8 @@ describe('pipelines/delta', () => {
       const d = join(dir.path, 'd.safetensors');
       await encode(b, t, d);
       const good = readFileSync(d);
-      const padding = { from: good.indexOf(' '.repeat(64)), to: 65536 };
       const bad = join(dir.path, 'bad.safetensors');
       for (let i = 0; i < good.length; i++) {
-        // the run of padding spaces is one case, not 60,000
-        if (i > padding.from + 8 && i < padding.to - 8) continue;
         const bytes = Buffer.from(good);
         bytes[i]! ^= i % 2 === 0 ? 0x29 : 0x01;
         writeFileSync(bad, bytes);
@@ -251,7 +248,7 @@ describe('pipelines/delta', () => {
         expect(readdirSync(dir.path), `byte ${i}`).to.not.include('back');
         rmSync(join(dir.path, 'back.pith-partial'), { recursive: true, force: true });
       }
-      for (const cut of [0, 7, 100, 65535, 65536, good.length - 1]) {
+      for (const cut of [0, 7, 100, good.length >> 1, good.length - 9, good.length - 1]) {
         writeFileSync(bad, good.subarray(0, cut));
         expect((await errorOf(() => restore(b, bad, join(dir.path, 'back')))).exitCode).to.equal(65);
       }

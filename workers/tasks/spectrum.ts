@@ -1,17 +1,15 @@
 /** Singular values of one matrix, or of what a fine-tune added to it, and what they say about its rank. */
-import { DTYPES } from '../../core/dtype.js';
-import { decodeF32 } from '../../core/float.js';
-import { panelBuffer } from '../../core/panel-buffer.js';
 import { Rng } from '../../core/rng.js';
 import { matrixShape } from '../../core/shape.js';
 import { matrixOps } from '../../kernels/linalg/matrix-ops.js';
-import { effectiveRank, gavishDonoho, singularValues } from '../../kernels/linalg/truncated-svd.js';
+import { effectiveRank, gavishDonoho, singularValues, sumOfSquares } from '../../kernels/linalg/truncated-svd.js';
 import type { SpectrumResult, SpectrumTask } from '../messages.js';
+import { readF32 } from '../read-matrix.js';
 import { HashingSource } from '../sources.js';
 import type { TaskControl, WorkerState } from '../state.js';
 
 /** Up to this short side every singular value is computed, in f64; LEADING of them beyond. */
-const FULL_SIDE = { blas: 4096, plain: 1024 };
+export const FULL_SIDE = { blas: 4096, plain: 1024 };
 const LEADING = 256;
 /** Values that a report carries of one tensor. */
 const SHOWN = 256;
@@ -20,24 +18,8 @@ export async function spectrum(state: WorkerState, task: SpectrumTask, control: 
   const tuned = new HashingSource(await state.reader(task.tensor.checkpoint), task.tensor.name);
   const base = task.base === undefined ? undefined : new HashingSource(await state.reader(task.base.checkpoint), task.base.name);
   const [m, n] = matrixShape(tuned.shape);
-  const w = new Float32Array(m * n);
-  const width = DTYPES[tuned.dtype].bits / 8;
-  let normSq = 0;
-  for (let at = 0; at < tuned.byteLength;) {
-    control.checkpointCancel();
-    const bytes = panelBuffer(tuned.byteLength - at, 'spectrum');
-    await tuned.readInto(at, bytes);
-    const values = w.subarray(at / width, (at + bytes.length) / width);
-    values.set(decodeF32(tuned.dtype, bytes));
-    if (base !== undefined) {
-      await base.readInto(at, bytes);
-      const w0 = decodeF32(base.dtype, bytes);
-      for (let i = 0; i < w0.length; i++) values[i] = values[i]! - w0[i]!;
-    }
-    for (const v of values) normSq += v * v;
-    at += bytes.length;
-    control.report(bytes.length);
-  }
+  const w = await readF32(tuned, control, base);
+  const normSq = sumOfSquares(w);
   const known = { norm: Math.sqrt(normSq), side: Math.min(m, n) };
   if (!Number.isFinite(normSq)) return { ...known, finite: false, complete: false, values: [] };
   const ops = await matrixOps({ blasThreads: task.settings.blasThreads });

@@ -1,0 +1,28 @@
+/** A stored matrix as f32, in one piece: for work that meets all of it at once. */
+import { DTYPES } from '../core/dtype.js';
+import { decodeF32 } from '../core/float.js';
+import { panelBuffer } from '../core/panel-buffer.js';
+import { elementCount } from '../core/shape.js';
+import type { HashingSource } from './sources.js';
+import type { TaskControl } from './state.js';
+
+/** W, or W - W0 with `minus`: float tensors of one dtype and shape. */
+export async function readF32(source: HashingSource, control: TaskControl, minus?: HashingSource): Promise<Float32Array> {
+  const w = new Float32Array(elementCount(source.shape));
+  const width = DTYPES[source.dtype].bits / 8;
+  for (let at = 0; at < source.byteLength;) {
+    control.checkpointCancel();
+    const bytes = panelBuffer(source.byteLength - at, 'read-matrix');
+    await source.readInto(at, bytes);
+    const values = w.subarray(at / width, (at + bytes.length) / width);
+    values.set(decodeF32(source.dtype, bytes));
+    if (minus !== undefined) {
+      await minus.readInto(at, bytes);
+      const w0 = decodeF32(minus.dtype, bytes);
+      for (let i = 0; i < w0.length; i++) values[i] = values[i]! - w0[i]!;
+    }
+    at += bytes.length;
+    control.report(bytes.length);
+  }
+  return w;
+}
