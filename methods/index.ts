@@ -14,6 +14,10 @@ const METHODS: { readonly [K in Kind]: Readonly<Record<string, Loader<K>>> } = {
     ere: () => import('./delta/ere.js'),
     ecsq: () => import('./delta/ecsq.js'),
     'lowrank-ecsq': () => import('./delta/lowrank-ecsq.js'),
+    bitdelta: () => import('./delta/bitdelta.js'),
+    int: () => import('./delta/int.js'),
+    sparse: () => import('./delta/sparse.js'),
+    'delta-come': () => import('./delta/delta-come.js'),
   },
 };
 

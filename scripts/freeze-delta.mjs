@@ -152,6 +152,12 @@ const CASES = [
     { name: 'ere-int4', params: { energy: 0.6, factors: 'int4' } },
     { name: 'ecsq', method: 'ecsq', params: { step: 2 } },
     { name: 'lowrank-ecsq', method: 'lowrank-ecsq', params: { step: 0.7 } },
+    { name: 'bitdelta', method: 'bitdelta', params: { tensors: 'matrices' } },
+    { name: 'int-2', method: 'int', params: { bits: 2 } },
+    { name: 'int-5', method: 'int', params: { bits: 5, groupSize: 48, scale: 'f16', fit: 'max' } },
+    { name: 'sparse-bf16', method: 'sparse', params: { density: 0.1 } },
+    { name: 'sparse-exact', method: 'sparse', params: { density: 0.3, values: 'exact' } },
+    { name: 'delta-come', method: 'delta-come', params: { bands: '8:2,5:3,3:6,2:4' } },
   ].map((c) => ({
     method: 'ere',
     ...c,

@@ -40,6 +40,11 @@ const DELTAS = [
   'delta-v2/shapes',
   'delta-v2/ecsq',
   'delta-v2/lowrank-ecsq',
+  'delta-v2/bitdelta',
+  'delta-v2/int-5',
+  'delta-v2/sparse-bf16',
+  'delta-v2/sparse-exact',
+  'delta-v2/delta-come',
 ];
 const SEGMENTS = join(ROOT, 'test', 'fixtures', 'residual-v1');
 const RUN = { threads: 1, maxMemoryBytes: 1e9, seed: 0, device: 'cpu' as const, signal: new AbortController().signal };

@@ -1,0 +1,130 @@
+/**
+ * Bytes on disk against what the restored model loses, for every codec at every size:
+ *   node dist/bench/frontier.js BASE TUNED --data GSM8K.jsonl --from 1500 [--sizes 1,2,4,8,16] [--methods auto,ere,...]
+ *       [--limits 0.65:0.10,1.7:0.055] [--settings bitdelta,delta-come:bands=8x2+3x32+2xrest]
+ * KLD: of the restored checkpoint to the tuned one, nats a token, by bench/peers/kld.py with transformers. `--limits` are sizes with the
+ * KLD that `auto` may have there; `--settings` are codecs at settings of their own, without a target.
+ * `auto` is checked against the lower envelope of the single codecs at every size, within 2 %: in error and in KLD.
+ */
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { machine, option, peerPython, pith, positionals, run, ROOT, seconds, table, verdicts, workFolder } from './support.js';
+
+const [base, tuned] = positionals(2, 'node dist/bench/frontier.js BASE TUNED --data GSM8K.jsonl --from 1500') as [string, string];
+const data = option('data', '');
+const from = option('from', '1500');
+const list = (name: string, fallback: string): string[] =>
+  option(name, fallback)
+    .split(',')
+    .filter((s) => s !== '');
+const methods = list('methods', 'auto,lowrank-ecsq,ecsq,ere,delta-come,int,sparse');
+const sizes = list('sizes', '1,2,4,8,16').map(Number);
+const limits = list('limits', '').map((l) => l.split(':').map(Number) as [size: number, kld: number]);
+const settings = list('settings', 'bitdelta,lossless');
+const ENVELOPE = 1.02;
+
+interface Point {
+  readonly method: string;
+  /** Percent of the raw bytes that were asked for. */
+  readonly asked?: number;
+  readonly percent: number;
+  readonly error: number;
+  readonly ms: number;
+  readonly kld?: number;
+}
+
+using work = workFolder('frontier');
+const delta = join(work.path, 'd.safetensors');
+const folder = join(work.path, 'restored');
+
+async function kldOf(path: string): Promise<number | undefined> {
+  const python = peerPython();
+  if (python === undefined || data === '') return undefined;
+  const r = await run(python, [join(ROOT, 'bench', 'peers', 'kld.py'), tuned, data, '--from', from, path]);
+  if (r.code !== 0) throw new Error(`kld.py: ${r.stderr}`);
+  return (JSON.parse(r.stdout) as { kld: number }).kld;
+}
+
+/** undefined: the codec cannot be that small. */
+async function measure(method: string, asked: number | undefined, more: readonly string[]): Promise<Point | undefined> {
+  const args = [
+    'delta',
+    'encode',
+    '--base',
+    base,
+    '--tuned',
+    tuned,
+    '--out',
+    delta,
+    '--force',
+    '--no-resume',
+    '--method',
+    method,
+    '--json',
+    '--quiet',
+    ...more,
+  ];
+  try {
+    const r = await pith(asked === undefined ? args : [...args, '--target-ratio', String(100 / asked)]);
+    const { ratio, error } = JSON.parse(r.stdout) as { ratio: number; error?: number };
+    await pith(['delta', 'restore', '--base', base, '--delta', delta, '--out', folder]);
+    const kld = await kldOf(folder);
+    const name = [method, ...more.filter((m) => m !== '--set')].join(' ');
+    return {
+      method: name,
+      ...(asked === undefined ? {} : { asked }),
+      percent: 100 * ratio,
+      error: error ?? 0,
+      ms: r.ms,
+      ...(kld === undefined ? {} : { kld }),
+    };
+  } catch (e) {
+    if (asked !== undefined && String(e).includes('cannot be met')) return undefined;
+    throw e;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+    rmSync(delta, { force: true });
+  }
+}
+
+const where = machine();
+const points: Point[] = [];
+const checks: [string, boolean][] = [];
+for (const [size, kld] of limits) {
+  const p = await measure('auto', size, []);
+  if (p !== undefined) points.push(p);
+  checks.push([`auto: <= ${size} % with a KLD of <= ${kld}`, p !== undefined && p.percent <= size && (p.kld ?? Infinity) <= kld]);
+}
+const swept: Point[] = [];
+for (const method of methods) {
+  for (const size of sizes) {
+    const p = await measure(method, size, []);
+    if (p !== undefined) swept.push(p);
+  }
+}
+for (const s of settings) {
+  const [method, ...set] = s.split(':') as [string, ...string[]];
+  const p = await measure(
+    method,
+    undefined,
+    set.flatMap((kv) => ['--set', kv]),
+  );
+  if (p !== undefined) points.push(p);
+}
+for (const size of sizes) {
+  const auto = swept.find((p) => p.method === 'auto' && p.asked === size);
+  const others = swept.filter((p) => p.method !== 'auto' && p.asked === size);
+  if (auto === undefined || others.length === 0) continue;
+  checks.push([`auto at ${size} %: error within 2 % of the best single codec or below`, auto.error <= ENVELOPE * Math.min(...others.map((p) => p.error))]);
+  if (auto.kld !== undefined) checks.push([`auto at ${size} %: KLD likewise`, auto.kld <= ENVELOPE * Math.min(...others.map((p) => p.kld ?? Infinity))]);
+}
+const row = (p: Point): string[] => [
+  p.method,
+  p.asked === undefined ? '' : `${p.asked} %`,
+  `${p.percent.toFixed(2)} %`,
+  p.error.toFixed(4),
+  p.kld?.toPrecision(3) ?? '',
+  seconds(p.ms),
+];
+console.log(`${where}\n\n${table(['method', 'asked', 'file', 'error', 'KLD', 's'], [...points, ...swept].map(row))}\n`);
+verdicts(checks);
