@@ -54,6 +54,15 @@ export function parseShare(flag: string, text: string): number {
   return v;
 }
 
+/** Percentages, `1,2.5`, as shares of 1. USAGE when one is not in (0, 100]. */
+export function parseShares(flag: string, text: string): number[] {
+  return text.split(',').map((piece) => {
+    const v = Number(piece) / 100;
+    if (piece.trim() === '' || !(v > 0 && v <= 1)) throw new PithError('USAGE', { message: `--${flag} ${text}: percentages above 0 and up to 100 expected` });
+    return v;
+  });
+}
+
 /** `--set key=value`: numbers, booleans and JSON are read as such. USAGE without a `=`. */
 export function parseSettings(settings: readonly string[]): Record<string, unknown> {
   const out: Record<string, unknown> = {};

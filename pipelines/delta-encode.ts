@@ -14,7 +14,7 @@ import { openAny } from '../workers/open.js';
 import { WorkerPool } from '../workers/pool.js';
 import { assemble, commonRows, type Assembly } from './delta-assemble.js';
 import { deltaBytes } from '../formats/delta/write.js';
-import { Allocator, targetBytes, type Choice, type DeltaTarget, type EmbeddingBudget } from './delta-budget.js';
+import { Allocator, targetBytes, type Choice, type DeltaTarget } from './delta-budget.js';
 import { reachTarget, type TargetRun } from './delta-target.js';
 import { methodsOf, type MethodOptions } from './delta-methods.js';
 import { planDelta, type DeltaPlan, type PlannedTensor } from './delta-plan.js';
