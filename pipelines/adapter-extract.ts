@@ -83,7 +83,14 @@ export async function* adapterExtract(o: ExtractOptions): Pipeline<ExtractReport
     if (plan.lora.length === 0 && plan.saved.length === 0) throw new PithError('NOTHING_TO_EXTRACT', { file: o.tuned, base: o.base });
     for (const message of plan.warnings) yield { type: 'warning', job: JOB, code: 'ADAPTER', message };
     const most = plan.lora.flatMap((m) => factorInfos(o, m, Math.min(o.rule.maxRank, ...m.sides)));
-    const bytes = sizeOf(plan.saved.map((s) => s.key)) + sizeOf(most) + headerBytes([...plan.saved.map((s) => s.key), ...most], o.out);
+    const bytes =
+      sizeOf(plan.saved.map((s) => s.key)) +
+      sizeOf(most) +
+      headerBytes(
+        plan.saved.map((s) => s.key),
+        most,
+        o.out,
+      );
     requireSpace(o.out, Math.min(bytes, o.targetBytes ?? bytes));
     if (pool === undefined) return planned(o, plan, Math.min(bytes, o.targetBytes ?? bytes));
     const run: Run = { o, base, tuned, plan, pool, device: await resolveRunDevice(o.device) };
@@ -215,7 +222,13 @@ async function* runPass(
 /** Ranks for a file of at most `bytes`: one component more where it takes away the most squared error per byte. */
 function shareBytes({ o, plan }: Run, bytes: number, curves: ReadonlyMap<string, ExtractResult>): Map<string, number> {
   const most = plan.lora.flatMap((m) => factorInfos(o, m, Math.min(o.rule.maxRank, ...m.sides)));
-  const fixed = sizeOf(plan.saved.map((s) => s.key)) + headerBytes([...plan.saved.map((s) => s.key), ...most], o.out);
+  const fixed =
+    sizeOf(plan.saved.map((s) => s.key)) +
+    headerBytes(
+      plan.saved.map((s) => s.key),
+      most,
+      o.out,
+    );
   if (fixed > bytes)
     throw new PithError('TARGET_TOO_SMALL', { expected: bytes, got: fixed, message: 'modules that are saved whole and the header come first' });
   const rates = plan.lora.map((m) => {

@@ -4,7 +4,7 @@ import type { DType } from '../core/dtype.js';
 import type { Pipeline, ProgressEvent } from '../core/events.js';
 import { byteLength, elementCount } from '../core/shape.js';
 import type { TensorInfo } from '../core/tensor.js';
-import { Adapter, type LoraModule } from '../formats/adapter/adapter.js';
+import { Adapter, ADAPTER_FILE, KEY_PREFIX, type LoraModule } from '../formats/adapter/adapter.js';
 import { patternKey } from '../formats/adapter/config.js';
 import { AdapterWriter, type SpooledTensor } from '../formats/adapter/write.js';
 import type { RankRule, ResizeResult, ResizeTask } from '../workers/messages.js';
@@ -19,6 +19,10 @@ export interface ResizeOptions extends RunOptions {
   readonly rule: RankRule;
   /** Every module gets this rank, with zero components where it needs fewer. */
   readonly uniformRank?: number;
+  /** Replaces the config's own. */
+  readonly targetModules?: readonly string[];
+  /** `mlx`: adapters.safetensors as mlx_lm reads it, instead of peft's files. */
+  readonly layout?: 'peft' | 'mlx';
   readonly force: boolean;
   readonly dryRun: boolean;
 }
@@ -56,7 +60,7 @@ function predicted(o: ResizeOptions, adapter: Adapter): ResizeReport {
     const rank = o.uniformRank ?? Math.min(o.rule.maxRank, m.rank);
     return { name: m.path, before: m.rank, rank, error: 0 };
   });
-  const infos = modules.flatMap(({ name, rank }) => factorsOf(adapter.modules.get(name)!, rank));
+  const infos = modules.flatMap(({ name, rank }) => factorsOf(o, adapter.modules.get(name)!, rank));
   const bytes = [...infos, ...others(adapter)].reduce((sum, t) => sum + byteLength(t.dtype, t.shape), 0);
   return { out: o.out, bytes, rank: Math.max(0, ...modules.map((m) => m.rank)), error: 0, modules, dryRun: true };
 }
@@ -72,8 +76,14 @@ function factorType({ a, b }: LoraModule): 'BF16' | 'F16' | 'F32' {
   return a.dtype === b.dtype && (a.dtype === 'BF16' || a.dtype === 'F16') ? a.dtype : 'F32';
 }
 
-function factorsOf(m: LoraModule, rank: number): [a: TensorInfo, b: TensorInfo] {
+function factorsOf(o: ResizeOptions, m: LoraModule, rank: number): [a: TensorInfo, b: TensorInfo] {
   const dtype: DType = factorType(m);
+  if (o.layout === 'mlx') {
+    return [
+      { name: `${m.path}.lora_a`, dtype, shape: [...m.a.shape.slice(1), rank] },
+      { name: `${m.path}.lora_b`, dtype, shape: [rank, m.b.shape[0]!] },
+    ];
+  }
   return [
     { name: m.a.name, dtype, shape: [rank, ...m.a.shape.slice(1)] },
     { name: m.b.name, dtype, shape: [m.b.shape[0]!, rank, ...m.b.shape.slice(2)] },
@@ -106,6 +116,7 @@ async function* resizeInto(
       ...(o.uniformRank === undefined ? {} : { padTo: o.uniformRank }),
       scaling: m.scaling / scaling,
       dtype: factorType(m),
+      transposed: o.layout === 'mlx',
       spool: spool(`factors-${i}`),
     };
     return { label: m.path, bytes: values, memoryBytes: (16 << 20) + 40 * values, task };
@@ -117,17 +128,19 @@ async function* resizeInto(
     return { type: 'tensor.done', job: JOB, tensor: job.label, method: 'resize', bytes: job.bytes, rawBytes: job.bytes };
   });
   const factors = modules.flatMap((m, i): SpooledTensor[] => {
-    const [a, b] = factorsOf(m, results.get(m.path)!.rank);
+    const [a, b] = factorsOf(o, m, results.get(m.path)!.rank);
     const file = spool(`factors-${i}`);
     return [
       { ...a, file, position: 0 },
       { ...b, file, position: byteLength(a.dtype, a.shape) },
     ];
   });
-  const writer = new AdapterWriter(spool(RESULT), others(adapter), factors);
+  const kept = new Map(others(adapter).map((info) => [o.layout === 'mlx' ? mlxName(info.name) : info.name, info]));
+  const infos = [...kept].map(([name, info]) => ({ ...info, name }));
+  const writer = new AdapterWriter(spool(RESULT), infos, factors, o.layout === 'mlx' ? MLX_FILE : ADAPTER_FILE);
   try {
-    await writer.writeSaved(async (info, begin, target) => adapter.file.readInto(info.name, begin, target));
-    const bytes = writer.finish(factors, resizedConfig(adapter, scaling, results));
+    await writer.writeSaved(async (info, begin, target) => adapter.file.readInto(kept.get(info.name)!.name, begin, target));
+    const bytes = writer.finish(factors, o.layout === 'mlx' ? mlxConfig(adapter, scaling, results) : resizedConfig(o, adapter, scaling, results));
     return report(o, modules, results, bytes);
   } finally {
     writer.close();
@@ -135,7 +148,7 @@ async function* resizeInto(
 }
 
 /** The adapter's own config with the new ranks; every scale stays what it was, or is in the factors. */
-function resizedConfig(adapter: Adapter, scaling: number, results: ReadonlyMap<string, ResizeResult>): string {
+function resizedConfig(o: ResizeOptions, adapter: Adapter, scaling: number, results: ReadonlyMap<string, ResizeResult>): string {
   const r = Math.max(1, ...[...results.values()].map((v) => v.rank));
   const rest = [...results].filter(([, v]) => v.rank !== r);
   const document = {
@@ -143,8 +156,31 @@ function resizedConfig(adapter: Adapter, scaling: number, results: ReadonlyMap<s
     r,
     lora_alpha: r * scaling,
     use_rslora: false,
+    ...(o.targetModules === undefined ? {} : { target_modules: o.targetModules }),
     rank_pattern: Object.fromEntries(rest.map(([path, v]) => [patternKey(path), v.rank])),
     alpha_pattern: Object.fromEntries(rest.map(([path, v]) => [patternKey(path), v.rank * scaling])),
+  };
+  return `${JSON.stringify(document, null, 2)}\n`;
+}
+
+const MLX_FILE = 'adapters.safetensors';
+/** A magnitude under mlx_lm's name. */
+const mlxName = (key: string): string => `${key.slice(KEY_PREFIX.length).replace(/\.lora_magnitude_vector(\.weight)?$/, '')}.m`;
+
+/** mlx_lm's adapter_config.json: one rank and scale, module names inside a layer, all layers from the first on. */
+function mlxConfig(adapter: Adapter, scale: number, results: ReadonlyMap<string, ResizeResult>): string {
+  const layer = /^.*?\blayers\.(\d+)\./;
+  const paths = [...results.keys()];
+  const layers = paths.map((p) => Number(layer.exec(p)?.[1] ?? -1));
+  const document = {
+    fine_tune_type: adapter.config.useDora ? 'dora' : 'lora',
+    num_layers: Math.max(...layers) + 1,
+    lora_parameters: {
+      rank: Math.max(...[...results.values()].map((v) => v.rank)),
+      scale,
+      dropout: 0,
+      keys: [...new Set(paths.map((p) => p.replace(layer, '')))].sort(),
+    },
   };
   return `${JSON.stringify(document, null, 2)}\n`;
 }

@@ -1,5 +1,6 @@
 /** Writes an adapter's folder: full copies while the factors are still computed, then the factors, then the header. */
 import { join } from 'node:path';
+import { PithError } from '../../core/errors.js';
 import { panelBuffer } from '../../core/panel-buffer.js';
 import { byteLength } from '../../core/shape.js';
 import type { TensorInfo } from '../../core/tensor.js';
@@ -28,13 +29,12 @@ export class AdapterWriter {
     readonly folder: string,
     saved: readonly TensorInfo[],
     planned: readonly TensorInfo[],
-    private readonly metadata: Readonly<Record<string, string>> = METADATA,
     fileName = ADAPTER_FILE,
   ) {
     io.mkdir(folder);
     this.path = join(folder, fileName);
     this.#saved = byName(saved);
-    this.#headerBytes = headerBytes([...saved, ...planned], this.path, metadata);
+    this.#headerBytes = headerBytes(saved, planned, this.path);
     this.#at = this.#headerBytes;
     this.#fd = io.openWrite(this.path, 'wx');
   }
@@ -61,7 +61,8 @@ export class AdapterWriter {
   /** Factors behind the copies, the header before them; on disk when it returns. Bytes of the file. */
   finish(factors: readonly SpooledTensor[], config: string, extra: Readonly<Record<string, string>> = {}): number {
     const sorted = byName(factors);
-    const { header } = buildHeader([...this.#saved, ...sorted], this.metadata, this.path, { padTo: this.#headerBytes });
+    const { header } = buildHeader([...this.#saved, ...sorted], METADATA, this.path, { padTo: this.#headerBytes });
+    if (header.length !== this.#headerBytes) throw new PithError('INTERNAL', { message: `${this.path}: the header outgrew its place` });
     for (const f of sorted) {
       const bytes = new Uint8Array(byteLength(f.dtype, f.shape));
       const fd = io.openRead(f.file);
@@ -85,7 +86,7 @@ export class AdapterWriter {
   }
 }
 
-/** Bytes that the header of these tensors takes at most. */
-export function headerBytes(infos: readonly TensorInfo[], file: string, metadata: Readonly<Record<string, string>> = METADATA): number {
-  return buildHeader(infos, metadata, file).header.length;
+/** Bytes that the header takes at most: smaller or fewer factors need no more. */
+export function headerBytes(saved: readonly TensorInfo[], factors: readonly TensorInfo[], file: string): number {
+  return buildHeader([...byName(saved), ...byName(factors)], METADATA, file).header.length;
 }

@@ -7,7 +7,7 @@ import type { MatrixOps } from './matrix-ops.js';
 import { conditionedBasis, orthonormalize } from './qr.js';
 
 /** What a filter may raise s_1 above the cutoff: the other columns keep their own directions in f32 beside it. */
-const FILTER_SPAN = 1e7;
+const FILTER_SPAN = 1e9;
 
 /**
  * X (side, k), an orthonormal basis near the k leading eigenvectors of g (side, side); omega: the start, (side, k).
