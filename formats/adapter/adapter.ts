@@ -132,7 +132,8 @@ function savedName(key: string, config: LoraConfig, foreign: (message: string) =
   if (module === key) throw foreign('it is neither a factor nor a weight or bias');
   const base = module.replace(/\.base_layer$/, '').replace('.modules_to_save', '');
   const name = base + key.slice(module.length);
-  const listed = config.modulesToSave.some((m) => base === m || base.endsWith(`.${m}`) || base.includes(`.${m}.`) || base.startsWith(`${m}.`));
+  // peft takes any ending: "norm" selects input_layernorm too
+  const listed = config.modulesToSave.some((m) => base.endsWith(m) || `.${base}`.includes(`.${m}.`));
   const bias = key.endsWith('.bias') && config.bias !== 'none';
   if (!listed && !bias && !EMBEDDINGS.test(base)) throw foreign('its module is not in modules_to_save');
   return name;
