@@ -50,7 +50,14 @@ export default class AdapterFuse extends PithCommand {
     }
     const r = await this.follow(adapterFuseDelta(options, { method: 'lossless', params: {}, selects: () => true }));
     const size = `${r.out}: ${formatBytes(r.bytes)}, ${formatShare(r.ratio)} of ${formatBytes(r.rawBytes)}, an exact delta of the merged checkpoint`;
-    this.result(r, () => `${describe(r.fused, performance.now() - started)}\n${size}`);
+    this.result(r, () =>
+      [
+        size,
+        ...describe(r.fused, performance.now() - started)
+          .split('\n')
+          .slice(1),
+      ].join('\n'),
+    );
   }
 }
 
