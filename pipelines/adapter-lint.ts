@@ -3,9 +3,9 @@ import type { Pipeline } from '../core/events.js';
 import { Adapter, type LoraModule } from '../formats/adapter/adapter.js';
 import { modulesOf, shortestNames } from '../models/modules.js';
 import { openAny } from '../workers/open.js';
-import { readModelConfig } from './adapter-plan.js';
+import { readModelConfig } from '../workers/adapted-reader.js';
 import { adapterResize, type ResizeReport } from './adapter-resize.js';
-import { planFuse } from './fuse-plan.js';
+import { planFuse } from '../workers/fuse-plan.js';
 import type { RunOptions } from './run-options.js';
 
 export const LINT_TARGETS = ['peft', 'vllm', 'llama.cpp', 'mlx'] as const;

@@ -1,14 +1,11 @@
 /** What becomes of each module of a fine-tune in an adapter: factors, a full copy, or nothing. The rules are those of mergekit-extract-lora. */
-import { join } from 'node:path';
 import { PithError } from '../core/errors.js';
 import { byteLength, matrixShape, sameShape } from '../core/shape.js';
 import type { TensorInfo } from '../core/tensor.js';
 import { KEY_PREFIX } from '../formats/adapter/adapter.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
-import * as io from '../formats/io.js';
-import { checkpointFolder } from '../formats/open-checkpoint.js';
 import { isFloat } from '../core/float.js';
-import { modelConfig, modulesOf, tiedHead, type ModelConfig, type ModelModule } from '../models/modules.js';
+import { modulesOf, tiedHead, type ModelConfig, type ModelModule } from '../models/modules.js';
 
 export interface ExtractSelection {
   readonly embedLora: boolean;
@@ -49,19 +46,6 @@ export interface ExtractPlan {
   readonly unchanged: number;
   readonly skipped: readonly { readonly name: string; readonly reason: string }[];
   readonly warnings: readonly string[];
-}
-
-/** The model's config.json, or nothing beside a bare file. */
-export function readModelConfig(path: string): ModelConfig {
-  const folder = checkpointFolder(path);
-  const file = folder === undefined ? undefined : join(folder, 'config.json');
-  if (file === undefined || io.stat(file) === undefined) return modelConfig(undefined);
-  try {
-    return modelConfig(JSON.parse(Buffer.from(io.readFile(file)).toString('utf8')));
-  } catch (cause) {
-    if (cause instanceof PithError) throw cause;
-    throw new PithError('NOT_A_CHECKPOINT', { file, message: 'it is no JSON' }, { cause });
-  }
 }
 
 const leafOf = (path: string): string => path.slice(path.lastIndexOf('.') + 1);

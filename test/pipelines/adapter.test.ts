@@ -10,7 +10,9 @@ import { adapterExtract, type ExtractOptions, type ExtractReport } from '../../p
 import { adapterFuse, adapterFuseDelta, type FuseOptions, type FuseReport } from '../../pipelines/adapter-fuse.js';
 import { adapterLint, type LintOptions, type LintReport, type LintTarget } from '../../pipelines/adapter-lint.js';
 import { adapterResize, type ResizeOptions, type ResizeReport } from '../../pipelines/adapter-resize.js';
+import { deltaEncode } from '../../pipelines/delta-encode.js';
 import { deltaRestore } from '../../pipelines/delta-restore.js';
+import { openAny } from '../../workers/open.js';
 import { drain, load, maxError, PREFIX, random, RUN, view, WRITE, writeAdapter, writeBase } from '../support/adapters.js';
 import { errorOf, expectCode } from '../support/expect-error.js';
 import { hashTree, tempDir, TINY } from '../support/files.js';
@@ -178,6 +180,31 @@ describe('pipelines/adapter fuse', () => {
     await expectCode('OUTPUT_EXISTS', () => fuse(LORA, join(dir.path, 'base')));
     expect(readdirSync(dir.path).sort()).to.deep.equal(['a', 'base']);
     expect(readdirSync(folder).sort()).to.deep.equal(['config.json', 'model.safetensors']);
+  });
+});
+
+describe('workers/adapted-reader', () => {
+  it('BASE+ADAPTER reads what a fuse writes, whole, by rows and by bytes, and works as the base of a delta', async () => {
+    using dir = tempDir();
+    const p = (name: string): string => join(dir.path, name);
+    await fuse(LORA, p('m'));
+    await using composed = await openAny(`${BASE}+${LORA}`);
+    await using merged = await openAny(p('m'));
+    expect([...composed.infos.values()]).to.have.deep.members([...merged.infos.values()]);
+    const names = [...merged.infos.keys()];
+    // asked for all at once: reads wait for each other
+    const views = await Promise.all(names.map((n) => composed.read(n)));
+    for (const v of views) expect(Buffer.compare(v.bytes, (await merged.read(v.name)).bytes), v.name).to.equal(0);
+    const name = 'model.layers.0.mlp.up_proj.weight';
+    expect((await composed.read(name, [3, 9])).bytes).to.deep.equal((await merged.read(name, [3, 9])).bytes);
+    const encode = { ...RUN, ...WRITE, resume: false, method: 'lossless', params: {}, selects: () => true };
+    const r = await drain(deltaEncode({ ...encode, base: `${BASE}+${LORA}`, tuned: p('m'), out: p('d.safetensors') }));
+    expect(r.tensors.every((t) => t.method === 'identical')).to.equal(true);
+    await drain(deltaRestore({ ...RUN, ...WRITE, resume: true, base: `${BASE}+${LORA}`, delta: p('d.safetensors'), out: p('back') }));
+    expect(hashTree(p('back'))).to.deep.equal(hashTree(p('m')));
+    await expectCode('USAGE', () => drain(deltaEncode({ ...encode, base: BASE, tuned: `${BASE}+${LORA}`, out: p('e.safetensors') })));
+    await expectCode('NOT_FOUND', () => openAny(`${BASE}+${p('nowhere')}`));
+    await expectCode('ADAPTER_BASE', () => openAny(`${join(TINY, 'golden.safetensors')}+${LORA}`));
   });
 });
 
