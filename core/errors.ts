@@ -52,6 +52,13 @@ export const ERRORS = {
   FACTORS_MALFORMED: [65, 'damaged factors: part "{part}" expected {expected}, got {got}'],
   NOT_FINITE: [65, 'a matrix holds values that are not finite: {message}'],
   LEVELS_MALFORMED: [65, 'damaged level stream: {message}'],
+  // 65: adapters
+  NOT_AN_ADAPTER: [65, '{file}: not a PEFT LoRA adapter: {message}'],
+  ADAPTER_CONFIG: [65, '{file}: field "{field}": expected {expected}, got {got}'],
+  ADAPTER_KEY: [65, '{file}: tensor "{tensor}" does not belong to this adapter: {message}'],
+  ADAPTER_UNSUPPORTED: [65, '{file}: {message}'],
+  ADAPTER_BASE: [65, '{file}: module "{module}" does not fit the base {base}: expected {expected}, got {got}'],
+  NOTHING_TO_EXTRACT: [65, '{file}: no module differs from the base {base} in what was selected'],
   RESIDUAL_MALFORMED: [65, 'damaged residual stream: {message}'],
   JOURNAL_FOREIGN: [73, '{file}: a partial result of another plan is here; remove it or pass --no-resume'],
   // 66

@@ -108,10 +108,18 @@ export function toF16(v: number): number {
 /** f32 values in a 16- or 32-bit storage type. */
 export function encodeAs(dtype: 'BF16' | 'F16' | 'F32', values: Float32Array): Uint8Array {
   if (dtype === 'F32') return new Uint8Array(values.slice().buffer);
-  const convert = dtype === 'BF16' ? toBf16 : toF16;
   const out = new Uint8Array(values.length * 2);
+  if (dtype === 'BF16') {
+    const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
+    const halves = new Uint16Array(out.buffer);
+    for (let i = 0; i < words.length; i++) {
+      const b = words[i]!;
+      halves[i] = (b & 0x7fffffff) > 0x7f800000 ? (b >>> 16) | 0x40 : (b + 0x7fff + ((b >>> 16) & 1)) >>> 16;
+    }
+    return out;
+  }
   for (let i = 0; i < values.length; i++) {
-    const w = convert(values[i]!);
+    const w = toF16(values[i]!);
     out[2 * i] = w & 255;
     out[2 * i + 1] = w >>> 8;
   }

@@ -113,6 +113,17 @@ export class Rng {
     return out;
   }
 
+  /** `n` values of +1 or -1 as f32, one bit each: as good a sketch, at a thirtieth of the draws. */
+  signs(n: number): Float32Array {
+    const out = new Float32Array(n);
+    let bits = 0;
+    for (let i = 0; i < n; i++) {
+      bits = (i & 31) === 0 ? this.uint32() : bits >>> 1;
+      out[i] = 1 - 2 * (bits & 1);
+    }
+    return out;
+  }
+
   /** `n` standard normals as f32. */
   normals(n: number): Float32Array {
     const out = new Float32Array(n);

@@ -95,6 +95,8 @@ export async function* deltaEncode(o: EncodeOptions): Pipeline<EncodeReport> {
   try {
     await using tuned = await openAny(o.tuned);
     await using base = o.base === undefined ? undefined : await openAny(o.base);
+    if (tuned.files.length === 0)
+      throw new PithError('USAGE', { message: `--tuned ${o.tuned}: a delta is of files; write them first (adapter fuse has --save delta)` });
     const plan = planDelta(base, tuned, await methodsOf(o));
     const lossy = plan.tensors.some((t) => t.method > 0);
     const device: Device = lossy ? await resolveRunDevice(o.device) : 'cpu';

@@ -37,6 +37,12 @@ async function dispatch(task: Task, control: TaskControl): Promise<unknown> {
       return (await import('./tasks/spectrum.js')).spectrum(state, task, control);
     case 'intruders':
       return (await import('./tasks/intruders.js')).intruders(state, task, control);
+    case 'extract':
+      return (await import('./tasks/extract.js')).extract(state, task, control);
+    case 'fuse':
+      return (await import('./tasks/fuse.js')).fuse(state, task, control);
+    case 'resize':
+      return (await import('./tasks/resize.js')).resize(state, task, control);
     case 'diff':
       return (await import('./tasks/diff.js')).diff(state, task, control);
   }

@@ -3,6 +3,7 @@ import { PithError } from '../core/errors.js';
 import { Rng } from '../core/rng.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import { checkpointStamp } from '../formats/stamp.js';
+import type { Adapter } from '../formats/adapter/adapter.js';
 import type { DeltaFile } from '../formats/delta/file.js';
 import { loadMethod } from '../methods/index.js';
 import type { PanelKernel } from '../kernels/lowrank/panel.js';
@@ -19,6 +20,8 @@ export interface TaskControl {
 export class WorkerState {
   readonly #readers = new Map<string, Promise<CheckpointReader>>();
   readonly #deltas = new Map<string, Promise<DeltaFile>>();
+  readonly #adapters = new Map<string, Promise<Adapter>>();
+  #scratch = new Float32Array(0);
   #panels: Promise<PanelKernel> | undefined;
   readonly #codecs = new Map<string, Promise<DeltaCodec>>();
 
@@ -45,6 +48,15 @@ export class WorkerState {
     return file;
   }
 
+  adapter(folder: string): Promise<Adapter> {
+    let adapter = this.#adapters.get(folder);
+    if (adapter === undefined) {
+      adapter = import('../formats/adapter/adapter.js').then((m) => m.Adapter.open(folder));
+      this.#adapters.set(folder, adapter);
+    }
+    return adapter;
+  }
+
   codec(ref: MethodRef): Promise<DeltaCodec> {
     const key = JSON.stringify([ref.name, ref.params]);
     let codec = this.#codecs.get(key);
@@ -59,6 +71,13 @@ export class WorkerState {
   panels(): Promise<PanelKernel> {
     this.#panels ??= import('../kernels/lowrank/panel.js').then((m) => m.PanelKernel.create());
     return this.#panels;
+  }
+
+  /** A matrix of the thread, valid until the next call: a new one for every tensor would pile up until the next collection. */
+  scratch(values: number): Float32Array {
+    const { length } = this.#scratch;
+    if (length < values || length > 4 * values + (1 << 20)) this.#scratch = new Float32Array(values);
+    return this.#scratch.subarray(0, values);
   }
 
   /** The stream is named by the seed and the tensor, never by the thread. */

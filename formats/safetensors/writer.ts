@@ -128,7 +128,8 @@ export class SafetensorsWriter implements CheckpointWriter {
   }
 }
 
-function shardName(index: number, count: number): string {
+/** `model-00001-of-00002.safetensors` */
+export function shardName(index: number, count: number): string {
   const five = (n: number): string => String(n).padStart(5, '0');
   return `model-${five(index + 1)}-of-${five(count)}.safetensors`;
 }

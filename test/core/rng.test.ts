@@ -21,4 +21,14 @@ describe('core/rng', () => {
     expect(Math.abs(mean)).to.be.lessThan(0.015);
     expect(Math.abs(variance - 1)).to.be.lessThan(0.02);
   });
+
+  it('signs: only +1 and -1, balanced, the same for a seed, every word of bits used once', () => {
+    const a = new Rng(4).signs(10_007);
+    expect(a.every((v) => v === 1 || v === -1)).to.equal(true);
+    expect(Math.abs(a.reduce((sum, v) => sum + v, 0))).to.be.lessThan(500);
+    expect(Array.from(new Rng(4).signs(10_007))).to.deep.equal(Array.from(a));
+    expect(Array.from(new Rng(5).signs(64))).to.not.deep.equal(Array.from(a.subarray(0, 64)));
+    const bits = new Rng(4).uint32();
+    for (let i = 0; i < 32; i++) expect(a[i]).to.equal((bits >>> i) & 1 ? -1 : 1);
+  });
 });
