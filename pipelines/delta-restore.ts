@@ -170,7 +170,7 @@ async function* restoreTensors(
 const FLUSH_BYTES = 64 << 20;
 
 /** Brings large files to the disk while they are written, so that the last fsync has little left to do. */
-class Flusher {
+export class Flusher {
   readonly #dirty = new Map<string, number>();
   readonly #running: Promise<void>[] = [];
   #failure: unknown;
@@ -208,10 +208,10 @@ function checkBaseHash(opened: OpenedDelta, t: TensorEntry, result: DecodeResult
   throw new PithError('WRONG_BASE', { file: opened.delta.path, tensor: t.name, expected: t.base.sha256, got, base: opened.basePath ?? '' });
 }
 
-function hashRegion(target: Target, bytes: number): string {
+export function hashRegion(target: Target, bytes: number, prefix = ''): string {
   const fd = io.openRead(target.file);
   try {
-    const hash = createHash('sha256');
+    const hash = createHash('sha256').update(prefix);
     const buffer = panelBuffer(bytes);
     for (let at = 0; at < bytes; at += buffer.length) {
       const piece = buffer.subarray(0, Math.min(buffer.length, bytes - at));

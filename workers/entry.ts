@@ -35,6 +35,12 @@ async function dispatch(task: Task, control: TaskControl): Promise<unknown> {
       return (await import('./tasks/probe.js')).probe(task);
     case 'spectrum':
       return (await import('./tasks/spectrum.js')).spectrum(state, task, control);
+    case 'store-scan':
+      return (await import('./tasks/store-scan.js')).storeScan(state, task, control);
+    case 'store-put':
+      return (await import('./tasks/store-put.js')).storePut(state, task, control);
+    case 'store-get':
+      return (await import('./tasks/store-get.js')).storeGet(state, task, control);
     case 'diff':
       return (await import('./tasks/diff.js')).diff(state, task, control);
   }
