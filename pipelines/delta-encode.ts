@@ -12,7 +12,7 @@ import { checkpointStamp } from '../formats/stamp.js';
 import { loadMethod } from '../methods/index.js';
 import type { TensorPlan } from '../methods/kinds.js';
 import type { CheckpointRef, EncodeResult, EncodeTask, HashResult, HashTask, RatesResult, RatesTask, RunSettings } from '../workers/messages.js';
-import { openAny } from '../workers/open.js';
+import { openAny, resolveCheckpoint } from '../workers/open.js';
 import { WorkerPool } from '../workers/pool.js';
 import { assemble, commonRows, type Assembly } from './delta-assemble.js';
 import { allocateBudget, targetBytes, type DeltaTarget, type EmbeddingBudget } from './delta-budget.js';
@@ -151,7 +151,7 @@ async function methodsOf(o: EncodeOptions): Promise<PlannedMethod[]> {
 }
 
 function refOf(reader: CheckpointReader, path: string): CheckpointRef {
-  return { path: resolve(path), stamp: checkpointStamp(reader) };
+  return { path: resolveCheckpoint(path), stamp: checkpointStamp(reader) };
 }
 
 function dryRun(o: EncodeOptions, plan: DeltaPlan, device: Device): EncodeReport {

@@ -6,7 +6,7 @@ import type { Pipeline, ProgressEvent } from '../core/events.js';
 import { byteLength } from '../core/shape.js';
 import type { SideFileEntry, TensorEntry } from '../formats/delta/schema.js';
 import * as io from '../formats/io.js';
-import { checkpointFolder } from '../formats/open-checkpoint.js';
+import { readerFolder } from '../formats/open-checkpoint.js';
 import { copyFile, hashFile } from '../formats/delta/side-files.js';
 import { parseHeader } from '../formats/safetensors/header.js';
 import type { DecodeResult } from '../workers/messages.js';
@@ -240,7 +240,7 @@ async function writeSideFiles(opened: OpenedDelta, journal: Journal<DecodeResult
       },
     });
   };
-  const baseFolder = opened.basePath === undefined ? undefined : checkpointFolder(opened.basePath);
+  const baseFolder = opened.base === undefined ? undefined : await readerFolder(opened.base);
   for (const f of opened.delta.manifest.tuned.sideFiles.filter((f) => f.coding === 'base')) {
     const path = await inBase(opened, baseFolder, f);
     using write = open(f);

@@ -1,11 +1,10 @@
 /** Singular values of the matrices of a checkpoint, or of what a fine-tune added to them: for `inspect` and `diff`. */
-import { resolve } from 'node:path';
 import type { Pipeline } from '../core/events.js';
 import { isFloat } from '../core/float.js';
 import { byteLength, matrixShape, sameShape } from '../core/shape.js';
 import { checkpointStamp } from '../formats/stamp.js';
 import type { SpectrumResult, SpectrumTask } from '../workers/messages.js';
-import { openAny } from '../workers/open.js';
+import { openAny, resolveCheckpoint } from '../workers/open.js';
 import { WorkerPool } from '../workers/pool.js';
 import { runSettings, type RunOptions } from './run-options.js';
 import { runJobs, type Job } from './schedule.js';
@@ -27,8 +26,8 @@ export async function* spectra(o: SpectrumOptions): Pipeline<ReadonlyMap<string,
   const started = performance.now();
   await using tuned = await openAny(o.checkpoint);
   await using base = o.base === undefined ? undefined : await openAny(o.base);
-  const ref = { path: resolve(o.checkpoint), stamp: checkpointStamp(tuned) };
-  const baseRef = base === undefined ? undefined : { path: resolve(o.base!), stamp: checkpointStamp(base) };
+  const ref = { path: resolveCheckpoint(o.checkpoint), stamp: checkpointStamp(tuned) };
+  const baseRef = base === undefined ? undefined : { path: resolveCheckpoint(o.base!), stamp: checkpointStamp(base) };
   const settings = runSettings(o, 'cpu');
   const jobs: Job<SpectrumTask>[] = [];
   for (const info of tuned.infos.values()) {

@@ -8,13 +8,13 @@ import { pithVersion } from '../core/version.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import { copyFile, packFiles } from '../formats/delta/side-files.js';
 import * as io from '../formats/io.js';
-import { checkpointFolder, listSideFiles } from '../formats/open-checkpoint.js';
+import { readerFolder, readerSideFiles } from '../formats/open-checkpoint.js';
 import { checkpointStamp } from '../formats/stamp.js';
 import { StoreFolder } from '../formats/store/folder.js';
 import { writeObject } from '../formats/store/object.js';
 import { contentPrefix, MODEL_NAME, STORE_VERSION, type StoredModel } from '../formats/store/schema.js';
 import type { CheckpointRef, StoreGetTask, StorePutResult, StorePutTask, StoreScanResult, StoreScanTask } from '../workers/messages.js';
-import { openAny } from '../workers/open.js';
+import { openAny, resolveCheckpoint } from '../workers/open.js';
 import { WorkerPool } from '../workers/pool.js';
 import { runSettings, type RunOptions } from './run-options.js';
 import { runJobs, type Job } from './schedule.js';
@@ -60,6 +60,9 @@ const JOB = 'store add';
 /** A segment of base and tuned, the coders' scratch, a decoded base. */
 const PUT_MEMORY_BYTES = 140 << 20;
 const SCAN_MEMORY_BYTES = 16 << 20;
+/** An object's header, and what a record says of one tensor. */
+const OBJECT_BYTES = 900;
+const RECORD_BYTES = 120;
 
 /** A side file or a raw header. */
 interface Plain {
@@ -85,15 +88,15 @@ interface Run {
 export async function* storeAdd(o: StoreAddOptions): Pipeline<StoreAddReport> {
   const started = performance.now();
   const store = StoreFolder.open(o.store);
-  const name = modelName(o);
+  await using reader = await openAny(o.checkpoint);
+  const name = modelName(o, reader);
   const refuse = (): void => {
     if (!o.force && io.stat(store.model(name)) !== undefined) throw new PithError('MODEL_EXISTS', { file: o.store, model: name });
   };
   refuse();
-  await using reader = await openAny(o.checkpoint);
   if (reader.files.length === 0) throw new PithError('NOT_A_CHECKPOINT', { file: o.checkpoint, message: 'no safetensors file to store' });
   await using pool = new WorkerPool({ threads: o.threads });
-  const ref = { path: resolve(o.checkpoint), stamp: checkpointStamp(reader) };
+  const ref = { path: resolveCheckpoint(o.checkpoint), stamp: checkpointStamp(reader) };
   const run: Run = {
     o,
     name,
@@ -103,7 +106,7 @@ export async function* storeAdd(o: StoreAddOptions): Pipeline<StoreAddReport> {
     pool,
     scanned: new Map(),
     headers: headersOf(reader),
-    sideFiles: await sideFilesOf(o, reader),
+    sideFiles: await sideFilesOf(reader),
     put: new Map(),
   };
   const rawBytes = [...reader.infos.values()].reduce((sum, t) => sum + byteLength(t.dtype, t.shape), 0);
@@ -128,13 +131,14 @@ export async function* storeAdd(o: StoreAddOptions): Pipeline<StoreAddReport> {
   const again = broken.map((h) => ({ tensor: unique.find((t) => t.object === h)!, bytes: 0, replace: true }));
   yield* putAll(run, work, [...plan.fresh, ...again], 2 * rawBytes);
   const plainBytes = await putPlain(run, work);
-  await locked(store, o.signal, () => publish(run, work, refuse));
+  const single = (await readerFolder(reader)) === undefined;
+  await locked(store, o.signal, () => publish(run, work, refuse, single));
   yield { type: 'job.done', job: JOB, ms: performance.now() - started };
   return report(run, plainBytes);
 }
 
-function modelName(o: StoreAddOptions): string {
-  const name = o.name ?? basename(resolve(o.checkpoint)).replace(/\.safetensors$/, '');
+function modelName(o: StoreAddOptions, reader: CheckpointReader): string {
+  const name = o.name ?? (reader.title ?? basename(resolve(o.checkpoint))).replace(/\.safetensors$/, '');
   if (!MODEL_NAME.test(name)) {
     throw new PithError('USAGE', { message: `"${name}" cannot name a model: letters, digits, ".", "_" and "-", at most 128; give --name` });
   }
@@ -150,10 +154,9 @@ const objectOf = (bytes: Uint8Array): string =>
 const headersOf = (reader: CheckpointReader): Plain[] =>
   reader.files.map((f) => ({ name: f.name, object: objectOf(f.rawHeader), rawBytes: f.rawHeader.length, from: f.rawHeader }));
 
-async function sideFilesOf(o: StoreAddOptions, reader: CheckpointReader): Promise<Plain[]> {
-  const folder = checkpointFolder(o.checkpoint);
+async function sideFilesOf(reader: CheckpointReader): Promise<Plain[]> {
   const out: Plain[] = [];
-  for (const f of folder === undefined ? [] : listSideFiles(folder, reader.files)) {
+  for (const f of await readerSideFiles(reader)) {
     const hash = createHash('sha256').update(contentPrefix({ dtype: 'U8', shape: [f.bytes] }));
     await copyFile(f.path, f.bytes, (_, panel) => void hash.update(panel));
     out.push({ name: f.name, object: hash.digest('hex'), rawBytes: f.bytes, from: f.path });
@@ -254,7 +257,7 @@ async function deflateObject(store: StoreFolder, work: Work, f: Plain): Promise<
 }
 
 /** With the lock held: nothing that the model names may be missing when its name appears. */
-function publish(run: Run, work: Work, refuse: () => void): void {
+function publish(run: Run, work: Work, refuse: () => void, single: boolean): void {
   const { o, store, reader, scanned, headers, sideFiles } = run;
   refuse();
   const model: StoredModel = {
@@ -262,7 +265,7 @@ function publish(run: Run, work: Work, refuse: () => void): void {
     version: STORE_VERSION,
     generator: `pith ${pithVersion()}`,
     name: run.name,
-    single: checkpointFolder(o.checkpoint) === undefined,
+    single,
     files: reader.files.map((f, i) => ({
       name: f.name,
       bytes: f.bytes,
@@ -292,14 +295,15 @@ function predicted(run: Run, fresh: readonly PlannedObject[]): StoreAddReport {
   const tensors = addedTensors(run, (object) => {
     const p = planned.get(object);
     if (p === undefined) return { how: 'reused', bytes: 0 };
-    return p.base === undefined ? { how: 'alone', bytes: p.bytes } : { how: 'delta', base: p.base.object, bytes: p.bytes };
+    const bytes = p.bytes + p.tensor.sketch.length + OBJECT_BYTES;
+    return p.base === undefined ? { how: 'alone', bytes } : { how: 'delta', base: p.base.object, bytes };
   });
   // tokenizers and headers deflate to a third or less
   const sideFiles = run.sideFiles.map((f) => {
     const there = !(index.head(f.object) instanceof PithError);
     return { name: f.name, object: f.object, bytes: there ? 0 : Math.ceil(f.rawBytes / 3), rawBytes: f.rawBytes };
   });
-  return finished(run, tensors, sideFiles, 0);
+  return finished(run, tensors, sideFiles, RECORD_BYTES * tensors.length);
 }
 
 function report(run: Run, plain: ReadonlyMap<string, number>): StoreAddReport {
