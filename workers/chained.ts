@@ -1,7 +1,7 @@
 /** A base with a delta applied, as a checkpoint: each tensor is decoded whole when it is first read, and proven before a byte of it is given out. */
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { PithError } from '../core/errors.js';
 import { byteLength, rowLength, sameShape } from '../core/shape.js';
 import { DTYPES } from '../core/dtype.js';
@@ -77,7 +77,7 @@ export class ChainedReader implements CheckpointReader {
 
   stamp(): string {
     const { bytes, mtimeMs } = io.stat(this.delta.path) ?? { bytes: 0, mtimeMs: 0 };
-    return `${checkpointStamp(this.base)}+${this.delta.path}:${bytes}:${mtimeMs}`;
+    return `${checkpointStamp(this.base)}+${basename(this.delta.path)}:${bytes}:${mtimeMs}`;
   }
 
   async read(name: string, rows?: readonly [number, number]): Promise<TensorView> {

@@ -21,7 +21,7 @@ export default class StoreAdd extends PithCommand {
   static override flags = {
     name: Flags.string({ description: "the model's name in the store (default: that of the folder or file)", helpValue: 'NAME' }),
     force: Flags.boolean({ description: 'replace the model of that name' }),
-    'dry-run': Flags.boolean({ description: 'predict what would be stored; write nothing' }),
+    'dry-run': Flags.boolean({ default: false, description: 'predict what would be stored; write nothing' }),
     ...runFlags,
   };
 

@@ -17,7 +17,7 @@ export default class StoreGc extends PithCommand {
       defaultHelp: async () => '',
       parse: async (text) => parseDuration(text),
     })(),
-    'dry-run': Flags.boolean({ description: 'say what would be removed; remove nothing' }),
+    'dry-run': Flags.boolean({ default: false, description: 'say what would be removed; remove nothing' }),
   };
 
   async run(): Promise<void> {
