@@ -14,7 +14,7 @@ import { assertSameTree, hashTree, machine, MB, option, pith, seconds, table, TI
 const moments = Number(option('moments', '30'));
 const seed = Number(option('seed', String(Date.now() % 1_000_000_007)));
 /** Of the model whose objects a gc sweeps while it is killed. */
-const LOST_TENSORS = 2000;
+const LOST_TENSORS = 600;
 
 using work = workFolder('store');
 const at = (name: string): string => join(work.path, name);

@@ -115,16 +115,7 @@ export async function* storeAdd(o: StoreAddOptions): Pipeline<StoreAddReport> {
   const unique = [...new Map([...run.scanned.values()].map((t) => [t.object, t])).values()];
   if (o.dryRun) return predicted(run, planStore(new StoreIndex(store), unique).fresh);
   using work = Work.create(store);
-  const plan = await locked(store, o.signal, () => {
-    livePins(store, { clean: true });
-    const index = new StoreIndex(store);
-    const made = planStore(index, unique);
-    const plain = [...run.headers, ...run.sideFiles].map((f) => f.object);
-    const bases = made.fresh.flatMap((p) => (p.base === undefined ? [] : [p.base.object]));
-    const used = index.closure([...unique.map((t) => t.object), ...bases, ...plain]);
-    work.pin([...used]);
-    return { ...made, checks: index.closure(made.reused), index };
-  });
+  const plan = await locked(store, o.signal, () => planAndPin(run, work, unique));
   // what is reused must still be readable: an object that is not is coded again, alone
   const bad = yield* checkStored(run, [...plan.checks], 2 * rawBytes);
   const broken = plan.reused.filter((h) => [...plan.index.closure([h])].some((c) => bad.has(c)));
@@ -135,6 +126,16 @@ export async function* storeAdd(o: StoreAddOptions): Pipeline<StoreAddReport> {
   await locked(store, o.signal, () => publish(run, work, refuse, single));
   yield { type: 'job.done', job: JOB, ms: performance.now() - started };
   return report(run, plainBytes);
+}
+
+/** With the lock held: what is needed is named before anybody may sweep. */
+function planAndPin({ store, headers, sideFiles }: Run, work: Work, unique: readonly ScannedTensor[]) {
+  livePins(store, { clean: true });
+  const index = new StoreIndex(store);
+  const made = planStore(index, unique);
+  const bases = made.fresh.flatMap((p) => (p.base === undefined ? [] : [p.base.object]));
+  work.pin([...index.closure([...[...unique, ...headers, ...sideFiles].map((t) => t.object), ...bases])]);
+  return { ...made, checks: index.closure(made.reused), index };
 }
 
 function modelName(o: StoreAddOptions, reader: CheckpointReader): string {
@@ -241,12 +242,8 @@ async function putPlain(run: Run, work: Work): Promise<ReadonlyMap<string, numbe
 
 async function deflateObject(store: StoreFolder, work: Work, f: Plain): Promise<number> {
   const at = (suffix: string): string => join(work.folder, `${f.object}.${suffix}`);
-  let from = f.from;
-  if (typeof from !== 'string') {
-    io.writeFileDurably(at('raw'), from);
-    from = at('raw');
-  }
-  const packed = await packFiles([from], at('deflate'));
+  await copyProven(f, at('raw'));
+  const packed = await packFiles([at('raw')], at('deflate'));
   const head = { dtype: 'U8' as const, shape: [f.rawBytes], coding: 'deflate' as const, base: null, depth: 0 };
   const bytes = writeObject(at('object'), head, [{ part: 'deflate', bytes: packed.bytes, sha256: packed.sha256, from: at('deflate') }]);
   const path = store.object(f.object);
@@ -254,6 +251,24 @@ async function deflateObject(store: StoreFolder, work: Work, f: Plain): Promise<
   if (io.stat(path) === undefined) return io.linkNew(at('object'), path) ? bytes : 0;
   io.rename(at('object'), path);
   return bytes;
+}
+
+/** FILE_CHANGED when a side file is not what it was when it got its name. */
+async function copyProven(f: Plain, to: string): Promise<void> {
+  const hash = createHash('sha256').update(contentPrefix({ dtype: 'U8', shape: [f.rawBytes] }));
+  const fd = io.openWrite(to, 'w+');
+  const write = (position: number, bytes: Uint8Array): void => {
+    hash.update(bytes);
+    io.writeFully(fd, bytes, position, to);
+  };
+  try {
+    if (typeof f.from === 'string') await copyFile(f.from, f.rawBytes, write);
+    else write(0, f.from);
+  } finally {
+    io.close(fd);
+  }
+  const got = hash.digest('hex');
+  if (got !== f.object) throw new PithError('FILE_CHANGED', { file: f.name, expected: f.object, got });
 }
 
 /** With the lock held: nothing that the model names may be missing when its name appears. */

@@ -88,6 +88,8 @@ export interface StoreVerifyReport {
   readonly damaged: readonly { readonly object?: string; readonly file: string; readonly message: string; readonly models: readonly string[] }[];
 }
 
+type Damage = StoreVerifyReport['damaged'][number];
+
 const VERIFY = 'store verify';
 
 /** Re-derives every hash: of every object, reachable or not, from its decoded content, and of every model's record. */
@@ -95,19 +97,9 @@ export async function* storeVerify(path: string, o: RunOptions): Pipeline<StoreV
   const started = performance.now();
   const store = StoreFolder.open(path);
   const index = new StoreIndex(store);
-  const damaged: StoreVerifyReport['damaged'][number][] = [];
-  const models: { readonly m: StoredModel; readonly reached: ReadonlySet<string> }[] = [];
+  const damaged: Damage[] = [];
   const names = store.modelNames();
-  for (const name of names) {
-    try {
-      const m = store.readModel(name);
-      models.push({ m, reached: index.closure(modelObjects(m)) });
-      if (m.name !== name) throw new PithError('STORE_MALFORMED', { file: store.model(name), message: `it names itself "${m.name}"` });
-    } catch (error) {
-      if (!(error instanceof PithError) || error.exitCode !== 65) throw error;
-      damaged.push({ file: store.model(name), message: error.message, models: [name] });
-    }
-  }
+  const models = names.flatMap((name) => readReached(store, index, name, damaged));
   const hashes = new Set([...store.objects().map((f) => f.hash), ...models.flatMap(({ reached }) => [...reached])]);
   const size = (hash: string): number => {
     const head = index.head(hash);
@@ -139,8 +131,26 @@ export async function* storeVerify(path: string, o: RunOptions): Pipeline<StoreV
   return { store: path, ok: damaged.length === 0, models: names.length, objects: jobs.length, damaged };
 }
 
+interface Reached {
+  readonly m: StoredModel;
+  readonly reached: ReadonlySet<string>;
+}
+
+/** A model with all that it needs; nothing and an entry in `damaged` when its record is not as it was written. */
+function readReached(store: StoreFolder, index: StoreIndex, name: string, damaged: Damage[]): Reached[] {
+  try {
+    const m = store.readModel(name);
+    if (m.name !== name) throw new PithError('STORE_MALFORMED', { file: store.model(name), message: `it names itself "${m.name}"` });
+    return [{ m, reached: index.closure(modelObjects(m)) }];
+  } catch (error) {
+    if (!(error instanceof PithError) || error.exitCode !== 65) throw error;
+    damaged.push({ file: store.model(name), message: error.message, models: [name] });
+    return [];
+  }
+}
+
 /** Headers, tensors and objects of a whole model fit together. */
-async function checkModel(store: StoreFolder, m: StoredModel, damaged: StoreVerifyReport['damaged'][number][]): Promise<void> {
+async function checkModel(store: StoreFolder, m: StoredModel, damaged: Damage[]): Promise<void> {
   const objects = new StoreObjects(store);
   try {
     const headers: Uint8Array[] = [];

@@ -36,10 +36,9 @@ describe('faults of a store', function () {
         // a fault after the record's name leaves the whole model
         const again = pith(add);
         expect(again.code, `after ${op}:${n}: ${again.stderr}`).to.equal(readdirSync(join(p('s'), 'models')).length === 2 && again.code === 73 ? 73 : 0);
-        for (const name of ['a', 'b']) {
-          expect(pith(['store', 'get', p('s'), name, '--out', p('r.safetensors'), '--force']).code).to.equal(0);
-          expect(Buffer.compare(readFileSync(p('r.safetensors')), readFileSync(p(`${name}.safetensors`)))).to.equal(0);
-        }
+        // b is coded against a: with it both are there
+        expect(pith(['store', 'get', p('s'), 'b', '--out', p('r.safetensors'), '--force']).code).to.equal(0);
+        expect(Buffer.compare(readFileSync(p('r.safetensors')), readFileSync(p('b.safetensors')))).to.equal(0);
       }
       expect(fired, 'the fault fired at least once').to.be.greaterThan(0);
     });
