@@ -11,6 +11,9 @@ import type { RunSettings } from './messages.js';
 import { EXTRA_ROWS } from './pieces.js';
 import { rowsOf, shifted } from './sources.js';
 
+/** What a codec says of damaged data: it knows neither file nor tensor. */
+const STREAM_ERRORS: ReadonlySet<string> = new Set(['RESIDUAL_MALFORMED', 'FACTORS_MALFORMED', 'LEVELS_MALFORMED']);
+
 export async function decodePieces(
   codecs: Codecs,
   settings: RunSettings,
@@ -34,8 +37,7 @@ export async function decodePieces(
     const lossless = await codecs.codec({ name: 'lossless', params: {} });
     await lossless.decode(ctx, undefined, partsOf(delta, entry.name, EXTRA_ROWS), rest, shifted(sink, byteLength(entry.dtype, target.shape)));
   } catch (error) {
-    // the coder knows neither file nor tensor
-    if (error instanceof PithError && (error.code === 'RESIDUAL_MALFORMED' || error.code === 'FACTORS_MALFORMED')) {
+    if (error instanceof PithError && STREAM_ERRORS.has(error.code)) {
       throw new PithError('DELTA_TENSOR', { file: delta.path, tensor: entry.name, message: error.message }, { cause: error });
     }
     throw error;
