@@ -48,3 +48,11 @@ export function formatMs(ms: number): string {
       ? `${(ms / 1000).toFixed(2)} s`
       : `${Math.floor(ms / 60_000)} min ${Math.round((ms % 60_000) / 1000)} s`;
 }
+
+/** `90s`, `30m`, `1h`, `7d` -> ms. */
+export function parseDuration(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text.trim());
+  const unit = { ms: 1, s: 1e3, m: 6e4, h: 3.6e6, d: 8.64e7 }[match?.[2] ?? ''];
+  if (match === null || unit === undefined) throw new PithError('USAGE', { message: `"${text}" is not a duration; write 90s, 30m, 1h or 7d` });
+  return Number(match[1]) * unit;
+}

@@ -60,11 +60,18 @@ export const ERRORS = {
   ADAPTER_BASE: [65, '{file}: module "{module}" does not fit the base {base}: expected {expected}, got {got}'],
   NOTHING_TO_EXTRACT: [65, '{file}: no module differs from the base {base} in what was selected'],
   RESIDUAL_MALFORMED: [65, 'damaged residual stream: {message}'],
+  // 65: stores
+  NOT_A_STORE: [65, '{file}: not a pith store: {message}'],
+  STORE_VERSION: [65, '{file}: written by a later store version: expected at most {expected}, got {got}'],
+  STORE_MALFORMED: [65, '{file}: damaged store: {message}'],
+  OBJECT_DAMAGED: [65, '{file}: damaged object: {message}'],
+  OBJECT_MISSING: [65, '{file}: object is missing'],
   JOURNAL_FOREIGN: [73, '{file}: a partial result of another plan is here; remove it or pass --no-resume'],
   // 66
   NOT_FOUND: [66, '{file}: no such file or folder'],
   SHARD_MISSING: [66, '{file}: shard {shard} is missing'],
   BASE_NOT_FOUND: [66, '{file}: the base "{base}" that the delta names was not found; pass --base'],
+  MODEL_UNKNOWN: [66, '{file}: no model "{model}" in the store{hint}'],
   // 69
   DEVICE_UNAVAILABLE: [69, 'device "{device}" is not available: {message}'],
   LIBRARY_UNAVAILABLE: [69, '{message}'],
@@ -72,6 +79,7 @@ export const ERRORS = {
   INTERNAL: [70, 'internal error: {message}'],
   // 73
   OUTPUT_EXISTS: [73, '{file}: exists; pass --force to replace it'],
+  MODEL_EXISTS: [73, '{file}: the store has a model "{model}"; pass --force to replace it, or --name'],
   OUTPUT_LOCKED: [73, '{file}: another pith process (pid {pid}) is writing it'],
   OUTPUT_DENIED: [73, '{file}: cannot be made: {message}'],
   // 74

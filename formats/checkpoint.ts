@@ -23,10 +23,14 @@ export interface CheckpointReader extends AsyncDisposable {
   /** Tensors by name, in the order of files and of their data inside. */
   readonly infos: ReadonlyMap<string, TensorInfo>;
   readonly metadata: Readonly<Record<string, string>>;
-  /** The safetensors files behind it; empty for a composed checkpoint (base + delta, base + adapter, GGUF). */
+  /** Its safetensors files: those behind it, or those that a restore of base + delta would make; empty for other composed ones. */
   readonly files: readonly CheckpointFile[];
   /** Whole tensor, or rows [start, end) of its first dimension. The bytes are the caller's own. */
   read(name: string, rows?: readonly [start: number, end: number]): Promise<TensorView>;
+  /** Of a composed checkpoint: its own name, its files' state, the folder of its other files. A plain one has them in its path. */
+  readonly title?: string;
+  stamp?(): string;
+  sideFolder?(): Promise<string | undefined>;
   /** Bytes [begin, begin + target.length) of the tensor's data, straight into `target` (a view on wasm memory, say). */
   readInto(name: string, begin: number, target: Uint8Array): Promise<void>;
 }

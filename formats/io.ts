@@ -108,6 +108,22 @@ export function rename(from: string, to: string): void {
   attempt(to, () => fs.renameSync(from, to));
 }
 
+/** Gives a whole file a second name unless the name is taken: false then. File systems without hard links rename, where nobody else writes. */
+export function linkNew(from: string, to: string): boolean {
+  faulted('rename', to);
+  try {
+    fs.linkSync(from, to);
+    return true;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST') return false;
+    if (code !== 'EPERM' && code !== 'ENOTSUP' && code !== 'EOPNOTSUPP' && code !== 'ENOSYS') throw PithError.from(error, to);
+    if (stat(to) !== undefined) return false;
+    attempt(to, () => fs.renameSync(from, to));
+    return true;
+  }
+}
+
 export function mkdir(folder: string): void {
   faulted('mkdir', folder);
   attempt(folder, () => fs.mkdirSync(folder, { recursive: true }));

@@ -169,6 +169,17 @@ export function checkpointFolder(path: string): string | undefined {
   return hubSnapshot(path) ?? path;
 }
 
+/** The folder that holds a checkpoint's other files; a composed one unpacks them first. */
+export async function readerFolder(reader: CheckpointReader): Promise<string | undefined> {
+  return reader.sideFolder === undefined ? checkpointFolder(reader.source) : reader.sideFolder();
+}
+
+/** The other files of a checkpoint, wherever they lie. */
+export async function readerSideFiles(reader: CheckpointReader): Promise<SideFile[]> {
+  const folder = await readerFolder(reader);
+  return folder === undefined ? [] : listSideFiles(folder, reader.sideFolder === undefined ? reader.files : []);
+}
+
 /** Regular files of the folder that are not its tensors, `/`-separated and sorted; caches, partial results and folder links are left out. */
 export function listSideFiles(folder: string, files: readonly CheckpointFile[]): SideFile[] {
   const own = new Set(files.map((f) => realpathSync(f.path)));

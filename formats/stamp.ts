@@ -4,6 +4,7 @@ import { PithError } from '../core/errors.js';
 import type { CheckpointReader } from './checkpoint.js';
 
 export function checkpointStamp(reader: CheckpointReader): string {
+  if (reader.stamp !== undefined) return reader.stamp();
   return reader.files
     .map((f) => {
       try {

@@ -1,5 +1,4 @@
 /** Last step of an encode: manifest, side files and spooled parts become one delta file. */
-import { basename, resolve } from 'node:path';
 import { pithVersion } from '../core/version.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import type { DeltaManifest, SideFileEntry, TensorEntry } from '../formats/delta/schema.js';
@@ -7,8 +6,9 @@ import { deflated } from '../formats/delta/blob.js';
 import type { DeltaContent, StoredPart } from '../formats/delta/write.js';
 import { hashFile, packFiles } from '../formats/delta/side-files.js';
 import { contentHash } from '../formats/hash.js';
-import { checkpointFolder, listSideFiles } from '../formats/open-checkpoint.js';
+import { readerFolder, readerSideFiles } from '../formats/open-checkpoint.js';
 import type { EncodeResult } from '../workers/messages.js';
+import { checkpointName } from '../workers/open.js';
 import type { DeltaPlan, PlannedTensor } from './delta-plan.js';
 
 export interface Assembly {
@@ -41,9 +41,9 @@ export async function assemble(a: Assembly): Promise<Assembled> {
   const side = await sideFiles(a);
   const manifest: DeltaManifest = {
     generator: `pith ${pithVersion()}`,
-    base: baseHash === undefined ? null : { name: basename(resolve(a.paths.base!)), contentHash: baseHash },
+    base: baseHash === undefined ? null : { name: checkpointName(a.paths.base!), contentHash: baseHash },
     tuned: {
-      name: basename(resolve(a.paths.tuned)),
+      name: tuned.title ?? checkpointName(a.paths.tuned),
       contentHash: tunedHash,
       restoredContentHash: restoredHash,
       files: tuned.files.map((f) => ({ name: f.name, bytes: f.bytes, headerBytes: f.rawHeader.length })),
@@ -86,13 +86,11 @@ export const commonRows = (t: PlannedTensor): { commonRows?: number } =>
 
 /** The tuned folder's other files; one that the base folder holds too is only named. */
 async function sideFiles(a: Assembly): Promise<{ entries: SideFileEntry[]; blob: DeltaContent['sideFiles'] }> {
-  const folder = checkpointFolder(a.paths.tuned);
-  if (folder === undefined) return { entries: [], blob: undefined };
-  const baseFolder = a.paths.base === undefined ? undefined : checkpointFolder(a.paths.base);
-  const inBase = new Map(baseFolder === undefined || a.base === undefined ? [] : listSideFiles(baseFolder, a.base.files).map((f) => [f.name, f]));
+  if ((await readerFolder(a.tuned)) === undefined) return { entries: [], blob: undefined };
+  const inBase = new Map((a.base === undefined ? [] : await readerSideFiles(a.base)).map((f) => [f.name, f]));
   const own: string[] = [];
   const entries: SideFileEntry[] = [];
-  for (const f of listSideFiles(folder, a.tuned.files)) {
+  for (const f of await readerSideFiles(a.tuned)) {
     const sha256 = await hashFile(f.path, f.bytes);
     const twin = inBase.get(f.name);
     const inBoth = twin?.bytes === f.bytes && (await hashFile(twin.path, twin.bytes)) === sha256;

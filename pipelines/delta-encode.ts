@@ -10,7 +10,7 @@ import { writeDelta } from '../formats/delta/write.js';
 import * as io from '../formats/io.js';
 import { checkpointStamp } from '../formats/stamp.js';
 import type { CheckpointRef, EncodeResult, EncodeTask, HashResult, HashTask, RatesResult, RatesTask, RunSettings } from '../workers/messages.js';
-import { openAny } from '../workers/open.js';
+import { openAny, resolveCheckpoint } from '../workers/open.js';
 import { WorkerPool } from '../workers/pool.js';
 import { assemble, commonRows, type Assembly } from './delta-assemble.js';
 import { deltaBytes } from '../formats/delta/write.js';
@@ -128,7 +128,7 @@ export async function* deltaEncode(o: EncodeOptions): Pipeline<EncodeReport> {
 }
 
 function refOf(reader: CheckpointReader, path: string): CheckpointRef {
-  return { path: resolve(path), stamp: checkpointStamp(reader) };
+  return { path: resolveCheckpoint(path), stamp: checkpointStamp(reader) };
 }
 
 function dryRun(o: EncodeOptions, plan: DeltaPlan, device: Device): EncodeReport {

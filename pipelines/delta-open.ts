@@ -2,13 +2,14 @@
 import { existsSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { PithError } from '../core/errors.js';
-import { byteLength, sameShape } from '../core/shape.js';
+import { byteLength } from '../core/shape.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import { DeltaFile } from '../formats/delta/file.js';
 import type { TensorEntry } from '../formats/delta/schema.js';
 import { checkpointStamp } from '../formats/stamp.js';
 import type { CheckpointRef, DecodeTask } from '../workers/messages.js';
-import { openAny } from '../workers/open.js';
+import { checkBaseShape } from '../workers/chained.js';
+import { openAny, resolveCheckpoint } from '../workers/open.js';
 import { runSettings, type RunOptions } from './run-options.js';
 import type { Job } from './schedule.js';
 
@@ -30,8 +31,8 @@ export async function openDelta(deltaPath: string, base: string | undefined): Pr
     if (named === null) return { delta, base: undefined, basePath: undefined, baseRef: undefined };
     const basePath = base ?? findBase(deltaPath, named.name);
     const reader = await openAny(basePath);
-    for (const t of delta.manifest.tensors) checkBase(t, reader, delta.path);
-    return { delta, base: reader, basePath, baseRef: { path: resolve(basePath), stamp: checkpointStamp(reader) } };
+    for (const t of delta.manifest.tensors) checkBaseShape(t, reader, delta.path);
+    return { delta, base: reader, basePath, baseRef: { path: resolveCheckpoint(basePath), stamp: checkpointStamp(reader) } };
   } catch (error) {
     delta.close();
     throw error;
@@ -40,20 +41,12 @@ export async function openDelta(deltaPath: string, base: string | undefined): Pr
 
 /** The base that the delta names, beside the delta or in the current folder. */
 function findBase(deltaPath: string, name: string): string {
-  const found = [dirname(resolve(deltaPath)), process.cwd()].map((d) => join(d, name)).find((p) => existsSync(p));
+  const folders = [dirname(resolve(deltaPath)), process.cwd()];
+  // a chain's name is that of its parts
+  const chains = folders.map((d) => name.split('+').map((part) => join(d, part)));
+  const found = folders.map((d) => join(d, name)).find((p) => existsSync(p)) ?? chains.find((parts) => parts.every((p) => existsSync(p)))?.join('+');
   if (found === undefined) throw new PithError('BASE_NOT_FOUND', { file: deltaPath, base: name });
   return found;
-}
-
-function checkBase(t: TensorEntry, base: CheckpointReader, file: string): void {
-  if (t.base === undefined) return;
-  const info = base.infos.get(t.name);
-  if (info === undefined) throw new PithError('TENSOR_MISSING', { file: base.source, tensor: t.name });
-  const shape = t.base.shape ?? t.shape;
-  if (info.dtype !== t.dtype || !sameShape(info.shape, shape)) {
-    const got = `${info.dtype} [${info.shape.join(', ')}] in ${base.source}`;
-    throw new PithError('SHAPE_MISMATCH', { file, tensor: t.name, expected: `${t.dtype} [${shape.join(', ')}]`, got });
-  }
 }
 
 /** One task a tensor; `target` says where its bytes go. */

@@ -6,7 +6,7 @@ import type { Pipeline, ProgressEvent } from '../core/events.js';
 import { byteLength } from '../core/shape.js';
 import type { SideFileEntry, TensorEntry } from '../formats/delta/schema.js';
 import * as io from '../formats/io.js';
-import { checkpointFolder } from '../formats/open-checkpoint.js';
+import { readerFolder } from '../formats/open-checkpoint.js';
 import { copyFile, hashFile } from '../formats/delta/side-files.js';
 import { parseHeader } from '../formats/safetensors/header.js';
 import type { DecodeResult } from '../workers/messages.js';
@@ -170,7 +170,7 @@ async function* restoreTensors(
 const FLUSH_BYTES = 64 << 20;
 
 /** Brings large files to the disk while they are written, so that the last fsync has little left to do. */
-class Flusher {
+export class Flusher {
   readonly #dirty = new Map<string, number>();
   readonly #running: Promise<void>[] = [];
   #failure: unknown;
@@ -208,10 +208,10 @@ function checkBaseHash(opened: OpenedDelta, t: TensorEntry, result: DecodeResult
   throw new PithError('WRONG_BASE', { file: opened.delta.path, tensor: t.name, expected: t.base.sha256, got, base: opened.basePath ?? '' });
 }
 
-function hashRegion(target: Target, bytes: number): string {
+export function hashRegion(target: Target, bytes: number, prefix = ''): string {
   const fd = io.openRead(target.file);
   try {
-    const hash = createHash('sha256');
+    const hash = createHash('sha256').update(prefix);
     const buffer = panelBuffer(bytes);
     for (let at = 0; at < bytes; at += buffer.length) {
       const piece = buffer.subarray(0, Math.min(buffer.length, bytes - at));
@@ -240,7 +240,7 @@ async function writeSideFiles(opened: OpenedDelta, journal: Journal<DecodeResult
       },
     });
   };
-  const baseFolder = opened.basePath === undefined ? undefined : checkpointFolder(opened.basePath);
+  const baseFolder = opened.base === undefined ? undefined : await readerFolder(opened.base);
   for (const f of opened.delta.manifest.tuned.sideFiles.filter((f) => f.coding === 'base')) {
     const path = await inBase(opened, baseFolder, f);
     using write = open(f);

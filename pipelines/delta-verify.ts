@@ -2,9 +2,8 @@
 import { PithError } from '../core/errors.js';
 import type { Pipeline, ProgressEvent } from '../core/events.js';
 import type { DecodeTask, HashTask } from '../workers/messages.js';
-import { resolve } from 'node:path';
 import { checkpointStamp } from '../formats/stamp.js';
-import { openAny } from '../workers/open.js';
+import { openAny, resolveCheckpoint } from '../workers/open.js';
 import { WorkerPool } from '../workers/pool.js';
 import { decodeJobs, openDelta, type OpenedDelta } from './delta-open.js';
 import { expectedHash } from './delta-restore.js';
@@ -80,7 +79,7 @@ async function* compareTuned(
   for (const name of tuned.infos.keys()) {
     if (!delta.entries.has(name)) mismatches.push({ tensor: name, what: 'tuned', expected: 'not in the delta', got: `in ${path}` });
   }
-  const checkpoint = { path: resolve(path), stamp: checkpointStamp(tuned) };
+  const checkpoint = { path: resolveCheckpoint(path), stamp: checkpointStamp(tuned) };
   const jobs = [...delta.entries.keys()].map((name): Job<HashTask> => ({
     label: name,
     bytes: 0,

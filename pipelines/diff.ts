@@ -1,11 +1,10 @@
 /** `pith diff`: tensor by tensor, what a fine-tune changed. */
-import { resolve } from 'node:path';
 import type { Pipeline } from '../core/events.js';
 import { byteLength, sameShape } from '../core/shape.js';
 import { checkpointStamp } from '../formats/stamp.js';
 import { placeOf, type Place } from '../models/place.js';
 import type { DiffResult, DiffTask } from '../workers/messages.js';
-import { openAny } from '../workers/open.js';
+import { openAny, resolveCheckpoint } from '../workers/open.js';
 import { WorkerPool } from '../workers/pool.js';
 import { INTRUDER_DEFAULTS, intruders, type IntrudersResult } from './intruders.js';
 import { runSettings, type RunOptions } from './run-options.js';
@@ -54,7 +53,10 @@ export async function* diffCheckpoints(o: DiffOptions): Pipeline<DiffReport> {
   await using base = await openAny(o.base);
   await using tuned = await openAny(o.tuned);
   const names = [...new Set([...base.infos.keys(), ...tuned.infos.keys()])].filter(o.selects);
-  const refs = { base: { path: resolve(o.base), stamp: checkpointStamp(base) }, tuned: { path: resolve(o.tuned), stamp: checkpointStamp(tuned) } };
+  const refs = {
+    base: { path: resolveCheckpoint(o.base), stamp: checkpointStamp(base) },
+    tuned: { path: resolveCheckpoint(o.tuned), stamp: checkpointStamp(tuned) },
+  };
   const settings = runSettings(o, 'cpu');
   const jobs: Job<DiffTask>[] = [];
   const tensors = new Map<string, DiffedTensor>();

@@ -5,7 +5,8 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { PithError } from '../core/errors.js';
 import * as io from '../formats/io.js';
 
-interface Lock {
+/** A process, told apart from a later one with its number. */
+export interface Lock {
   readonly pid: number;
   readonly started: string;
 }
@@ -120,7 +121,7 @@ function startedAt(pid: number): string {
   }
 }
 
-function isAlive({ pid, started }: Lock): boolean {
+export function isAlive({ pid, started }: Lock): boolean {
   try {
     process.kill(pid, 0);
   } catch (error) {
@@ -129,10 +130,14 @@ function isAlive({ pid, started }: Lock): boolean {
   return started === startedAt(pid);
 }
 
+export function thisProcess(): Lock {
+  return { pid: process.pid, started: startedAt(process.pid) };
+}
+
 function lock(folder: string, out: string): void {
   io.mkdir(folder);
   const file = join(folder, 'lock');
-  const own = Buffer.from(JSON.stringify({ pid: process.pid, started: startedAt(process.pid) } satisfies Lock), 'utf8');
+  const own = Buffer.from(JSON.stringify(thisProcess()), 'utf8');
   for (let attempt = 0; ; attempt++) {
     try {
       const fd = io.openWrite(file, 'wx');
@@ -154,7 +159,7 @@ function removeStaleTemps(out: string): void {
   for (const e of io.readdir(dirname(resolve(out)))) if (e.name.startsWith(prefix)) io.remove(join(dirname(resolve(out)), e.name));
 }
 
-function readLock(file: string): Lock | undefined {
+export function readLock(file: string): Lock | undefined {
   try {
     return JSON.parse(Buffer.from(io.readFile(file)).toString('utf8')) as Lock;
   } catch {

@@ -1,11 +1,10 @@
 /** One task for every matrix of a checkpoint, or for every one that it shares with a base. */
-import { resolve } from 'node:path';
 import type { Pipeline } from '../core/events.js';
 import { isFloat } from '../core/float.js';
 import { byteLength, matrixShape, sameShape } from '../core/shape.js';
 import { checkpointStamp } from '../formats/stamp.js';
 import type { ResultOf, RunSettings, Task, TensorRef } from '../workers/messages.js';
-import { openAny } from '../workers/open.js';
+import { openAny, resolveCheckpoint } from '../workers/open.js';
 import { WorkerPool } from '../workers/pool.js';
 import { runSettings, type RunOptions } from './run-options.js';
 import { runJobs, type Job } from './schedule.js';
@@ -28,8 +27,8 @@ export async function* eachMatrix<T extends Task>(o: MatrixOptions, work: Matrix
   const started = performance.now();
   await using tuned = await openAny(o.checkpoint);
   await using base = o.base === undefined ? undefined : await openAny(o.base);
-  const ref = { path: resolve(o.checkpoint), stamp: checkpointStamp(tuned) };
-  const baseRef = base === undefined ? undefined : { path: resolve(o.base!), stamp: checkpointStamp(base) };
+  const ref = { path: resolveCheckpoint(o.checkpoint), stamp: checkpointStamp(tuned) };
+  const baseRef = base === undefined ? undefined : { path: resolveCheckpoint(o.base!), stamp: checkpointStamp(base) };
   const settings = runSettings(o, 'cpu');
   const jobs: Job<T>[] = [];
   for (const { name, dtype, shape } of tuned.infos.values()) {

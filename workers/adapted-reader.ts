@@ -8,6 +8,7 @@ import { Adapter } from '../formats/adapter/adapter.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import * as io from '../formats/io.js';
 import { checkpointFolder } from '../formats/open-checkpoint.js';
+import { checkpointStamp } from '../formats/stamp.js';
 import { PanelKernel } from '../kernels/lowrank/panel.js';
 import { modelConfig, type ModelConfig } from '../models/modules.js';
 import { planFuse, type FusedTensor } from './fuse-plan.js';
@@ -55,6 +56,14 @@ export class AdaptedReader implements CheckpointReader {
     const t = this.#tensors.get(name);
     if (t === undefined) throw new PithError('TENSOR_MISSING', { file: this.source, tensor: name });
     return t;
+  }
+
+  stamp(): string {
+    const files = ['adapter_config.json', 'adapter_model.safetensors'].map((name) => {
+      const { bytes, mtimeMs } = io.stat(join(this.adapter.folder, name)) ?? { bytes: 0, mtimeMs: 0 };
+      return `${name}:${bytes}:${mtimeMs}`;
+    });
+    return `${checkpointStamp(this.base)}+${files.join('+')}`;
   }
 
   async read(name: string, rows?: readonly [start: number, end: number]): Promise<TensorView> {

@@ -43,6 +43,12 @@ async function dispatch(task: Task, control: TaskControl): Promise<unknown> {
       return (await import('./tasks/fuse.js')).fuse(state, task, control);
     case 'resize':
       return (await import('./tasks/resize.js')).resize(state, task, control);
+    case 'store-scan':
+      return (await import('./tasks/store-scan.js')).storeScan(state, task, control);
+    case 'store-put':
+      return (await import('./tasks/store-put.js')).storePut(state, task, control);
+    case 'store-get':
+      return (await import('./tasks/store-get.js')).storeGet(state, task, control);
     case 'diff':
       return (await import('./tasks/diff.js')).diff(state, task, control);
   }

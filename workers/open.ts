@@ -1,15 +1,50 @@
-/** Any checkpoint argument -> reader. */
+/** Any checkpoint argument -> reader. `BASE+DELTA_FILE`, `BASE+ADAPTER_DIR`: the base with that applied; BASE may be such a chain itself. */
+import { basename, resolve } from 'node:path';
 import { isAdapterFolder } from '../formats/adapter/adapter.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import * as io from '../formats/io.js';
 import { openCheckpoint } from '../formats/open-checkpoint.js';
 
-/** A path, or `BASE+ADAPTER_DIR`: the base with the adapter applied. A path that exists is taken as it is. */
 export async function openAny(argument: string): Promise<CheckpointReader> {
-  const at = argument.lastIndexOf('+');
-  if (at <= 0 || io.stat(argument) !== undefined) return openCheckpoint(argument);
-  const [base, folder] = [argument.slice(0, at), argument.slice(at + 1)];
-  if (!isAdapterFolder(folder)) return openCheckpoint(argument);
-  const { openAdapted } = await import('./adapted-reader.js');
-  return openAdapted(argument, await openAny(base), base, folder);
+  const composed = split(argument);
+  if (composed === undefined) return openCheckpoint(argument);
+  const base = await openAny(composed.base);
+  if (composed.kind === 'adapter') return (await import('./adapted-reader.js')).openAdapted(argument, base, composed.base, composed.change);
+  const { ChainedReader } = await import('./chained.js');
+  try {
+    return ChainedReader.open(argument, base, composed.change);
+  } catch (error) {
+    await base[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+interface Composed {
+  readonly base: string;
+  /** A delta file or an adapter's folder. */
+  readonly change: string;
+  readonly kind: 'delta' | 'adapter';
+}
+
+/** A path that exists is taken as it is, so that names may hold a `+`; else the last `+` with something on both sides divides. */
+function split(argument: string): Composed | undefined {
+  if (!argument.includes('+') || io.stat(argument) !== undefined) return undefined;
+  for (let at = argument.lastIndexOf('+'); at > 0; at = argument.lastIndexOf('+', at - 1)) {
+    const [base, change] = [argument.slice(0, at), argument.slice(at + 1)];
+    const kind = change === '' ? undefined : io.stat(change)?.isFile === true ? 'delta' : isAdapterFolder(change) ? 'adapter' : undefined;
+    if (kind !== undefined && (io.stat(base) !== undefined || split(base) !== undefined)) return { base, change, kind };
+  }
+  return undefined;
+}
+
+/** The same checkpoint from any folder. */
+export function resolveCheckpoint(argument: string): string {
+  const composed = split(argument);
+  return composed === undefined ? resolve(argument) : `${resolveCheckpoint(composed.base)}+${resolve(composed.change)}`;
+}
+
+/** What a delta calls its base: file names without their folders, a chain's joined by `+`. */
+export function checkpointName(argument: string): string {
+  const composed = split(argument);
+  return composed === undefined ? basename(resolve(argument)) : `${checkpointName(composed.base)}+${basename(composed.change)}`;
 }

@@ -1,5 +1,6 @@
 /** The thread pool. Tasks carry references; a cancel flag and a byte counter are shared memory. */
 import { fileURLToPath } from 'node:url';
+import type { Worker } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { PithError } from '../core/errors.js';
 import type { Envelope, Reply, ResultOf, Task } from './messages.js';
@@ -11,11 +12,16 @@ export interface PoolOptions {
 /** Tensors live in buffers that are kept: what a task drops is small, and a large nursery only delays giving it back. */
 const YOUNG_MB = 6;
 
+/** A thread that takes longer to start is not waited for. */
+const START_MS = 5_000;
+
 export class WorkerPool implements AsyncDisposable {
   readonly threads: number;
   readonly #piscina: Piscina;
   readonly #cancel = new Int32Array(new SharedArrayBuffer(4));
   readonly #progress = new BigInt64Array(new SharedArrayBuffer(8));
+  /** Every thread has loaded its entry, or has ended. */
+  readonly #started: Promise<unknown>;
 
   constructor(options: PoolOptions) {
     this.threads = Math.max(1, options.threads);
@@ -26,6 +32,8 @@ export class WorkerPool implements AsyncDisposable {
       concurrentTasksPerWorker: 1,
       resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB },
     });
+    const started = (t: Worker): Promise<void> => new Promise((go) => t.once('message', go).once('exit', go));
+    this.#started = Promise.all(this.#piscina.threads.map(started));
   }
 
   /** Bytes that running tasks have reported, over all threads. */
@@ -48,6 +56,10 @@ export class WorkerPool implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.cancel();
+    // Node 20 aborts the process when a thread is ended while it loads its first module
+    let timer: NodeJS.Timeout | undefined;
+    await Promise.race([this.#started, new Promise((go) => (timer = setTimeout(go, START_MS)))]);
+    clearTimeout(timer);
     await this.#piscina.destroy();
   }
 }

@@ -20,6 +20,8 @@ export class HashingSource implements TensorSource {
   constructor(
     readonly reader: CheckpointReader,
     name: string,
+    /** Goes into the hash before the bytes. */
+    prefix: (info: TensorInfo) => string = () => '',
   ) {
     const info = reader.infos.get(name);
     if (info === undefined) throw new PithError('TENSOR_MISSING', { file: reader.source, tensor: name });
@@ -27,6 +29,7 @@ export class HashingSource implements TensorSource {
     this.dtype = info.dtype;
     this.shape = info.shape;
     this.byteLength = byteLength(info.dtype, info.shape);
+    this.#hash.update(prefix(info));
   }
 
   async readInto(begin: number, target: Uint8Array): Promise<void> {
@@ -66,7 +69,12 @@ export class HashingSink implements TensorSink {
   readonly #hash = createHash('sha256');
   #position = 0;
 
-  constructor(private readonly next?: (position: number, bytes: Uint8Array) => void) {}
+  constructor(
+    private readonly next?: (position: number, bytes: Uint8Array) => void,
+    prefix = '',
+  ) {
+    this.#hash.update(prefix);
+  }
 
   async write(position: number, bytes: Uint8Array): Promise<void> {
     if (position !== this.#position) throw new PithError('INTERNAL', { message: `a gap in a decoded tensor at ${this.#position}` });

@@ -1,29 +1,24 @@
 /** What a thread keeps between tasks: readers that are open, methods that are created. */
 import { PithError } from '../core/errors.js';
-import { Rng } from '../core/rng.js';
+import type { Adapter } from '../formats/adapter/adapter.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import { checkpointStamp } from '../formats/stamp.js';
-import type { Adapter } from '../formats/adapter/adapter.js';
 import type { DeltaFile } from '../formats/delta/file.js';
-import { loadMethod } from '../methods/index.js';
 import type { PanelKernel } from '../kernels/lowrank/panel.js';
-import type { Ctx } from '../methods/define.js';
-import type { DeltaCodec } from '../methods/kinds.js';
-import type { CheckpointRef, MethodRef, RunSettings } from './messages.js';
+import { Codecs } from './codecs.js';
+import type { CheckpointRef } from './messages.js';
 import { openAny } from './open.js';
+import type { StoreObjects } from './store-objects.js';
 
-export interface TaskControl {
-  readonly report: (bytes: number) => void;
-  readonly checkpointCancel: () => void;
-}
+export type { TaskControl } from './codecs.js';
 
-export class WorkerState {
+export class WorkerState extends Codecs {
   readonly #readers = new Map<string, Promise<CheckpointReader>>();
   readonly #deltas = new Map<string, Promise<DeltaFile>>();
+  #panels: Promise<PanelKernel> | undefined;
   readonly #adapters = new Map<string, Promise<Adapter>>();
   #scratch = new Float32Array(0);
-  #panels: Promise<PanelKernel> | undefined;
-  readonly #codecs = new Map<string, Promise<DeltaCodec>>();
+  readonly #stores = new Map<string, Promise<StoreObjects>>();
 
   /** FILE_CHANGED when the files are not those that the plan saw. */
   async reader(ref: CheckpointRef): Promise<CheckpointReader> {
@@ -57,14 +52,13 @@ export class WorkerState {
     return adapter;
   }
 
-  codec(ref: MethodRef): Promise<DeltaCodec> {
-    const key = JSON.stringify([ref.name, ref.params]);
-    let codec = this.#codecs.get(key);
-    if (codec === undefined) {
-      codec = loadMethod('delta', ref.name).then((m) => m.create(ref.params));
-      this.#codecs.set(key, codec);
+  store(path: string): Promise<StoreObjects> {
+    let store = this.#stores.get(path);
+    if (store === undefined) {
+      store = Promise.all([import('../formats/store/folder.js'), import('./store-objects.js')]).then(([f, o]) => new o.StoreObjects(f.StoreFolder.open(path)));
+      this.#stores.set(path, store);
     }
-    return codec;
+    return store;
   }
 
   /** The thread's kernel for deltas in panels. */
@@ -78,17 +72,5 @@ export class WorkerState {
     const { length } = this.#scratch;
     if (length < values || length > 4 * values + (1 << 20)) this.#scratch = new Float32Array(values);
     return this.#scratch.subarray(0, values);
-  }
-
-  /** The stream is named by the seed and the tensor, never by the thread. */
-  ctx(settings: RunSettings, tensor: string, control: TaskControl): Ctx {
-    return {
-      device: settings.device,
-      rng: new Rng(settings.seed).fork(tensor),
-      blasThreads: settings.blasThreads,
-      memoryBytes: settings.memoryBytes,
-      report: control.report,
-      checkpointCancel: control.checkpointCancel,
-    };
   }
 }

@@ -8,7 +8,7 @@ import type { SideFileEntry } from './schema.js';
 const PANEL_BYTES = 1 << 20;
 
 /** Reads bytes [0, length) of something, in panels. */
-async function* panels(length: number, read: (position: number, target: Uint8Array) => void): AsyncGenerator<Uint8Array> {
+export async function* panels(length: number, read: (position: number, target: Uint8Array) => void): AsyncGenerator<Uint8Array> {
   for (let at = 0; at < length; at += PANEL_BYTES) {
     const panel = new Uint8Array(Math.min(PANEL_BYTES, length - at));
     read(at, panel);
@@ -17,7 +17,7 @@ async function* panels(length: number, read: (position: number, target: Uint8Arr
 }
 
 /** What a zlib stream makes of `input`. The stream is ended early when the consumer stops. */
-async function* through(stream: Deflate | Inflate, input: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+export async function* through(stream: Deflate | Inflate, input: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   const feed = (async () => {
     for await (const panel of input) {
       if (stream.destroyed) return;
