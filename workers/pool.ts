@@ -22,6 +22,7 @@ export class WorkerPool implements AsyncDisposable {
   readonly #progress = new BigInt64Array(new SharedArrayBuffer(8));
   /** Every thread has loaded its entry, or has ended. */
   readonly #started: Promise<unknown>;
+  #used = false;
 
   constructor(options: PoolOptions) {
     this.threads = Math.max(1, options.threads);
@@ -43,6 +44,7 @@ export class WorkerPool implements AsyncDisposable {
 
   /** Runs one task; a worker's error comes back with its code. */
   async run<T extends Task>(task: T): Promise<ResultOf<T>> {
+    this.#used = true;
     const envelope: Envelope = { task, cancel: this.#cancel, progress: this.#progress };
     const reply = (await this.#piscina.run(envelope)) as Reply;
     if ('error' in reply) throw PithError.fromWire(reply.error);
@@ -56,9 +58,9 @@ export class WorkerPool implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.cancel();
-    // Node 20 aborts the process when a thread is ended while it loads its first module
+    // Node 20 may abort the process when a thread is ended while it loads its first module; before a first task it has hardly begun to
     let timer: NodeJS.Timeout | undefined;
-    await Promise.race([this.#started, new Promise((go) => (timer = setTimeout(go, START_MS)))]);
+    if (this.#used) await Promise.race([this.#started, new Promise((go) => (timer = setTimeout(go, START_MS)))]);
     clearTimeout(timer);
     await this.#piscina.destroy();
   }
