@@ -57,13 +57,13 @@ describe('pipelines/delta ecsq and auto', () => {
   });
 
   it('F3: at a sixteenth of fp16 less error than the best bands of Delta-CoMe by round-to-nearest', async () => {
+    const [m, n] = [1024, 1024];
+    const rng = new Rng(4);
+    const [u, v] = [householderQ(new Float64Array(rng.normals(m * n)), m, n), householderQ(new Float64Array(rng.normals(m * n)), m, n)];
     for (const [a, best] of [
       [0.5, 0.526],
       [0.8, 0.183],
     ] as const) {
-      const [m, n] = [1024, 1024];
-      const rng = new Rng(4);
-      const [u, v] = [householderQ(new Float64Array(rng.normals(m * n)), m, n), householderQ(new Float64Array(rng.normals(m * n)), m, n)];
       const left = Float32Array.from(u, (x, i) => x * 0.01 * ((i % n) + 1) ** -a);
       const delta = (await matrixOps({ blasThreads: 2 })).multiply(false, true, m, n, n, left, new Float32Array(v));
       const [b, t] = await pairOf(`f3-${a}`, delta, m, n);
