@@ -5,7 +5,11 @@ import { pithVersion } from '../core/version.js';
 import { PithError } from '../core/errors.js';
 import { asPithError, errorDocument, plainExit } from './errors.js';
 import { commonFlags } from './flags.js';
+import type { RunOptions } from '../pipelines/run-options.js';
 import { follow } from './render.js';
+
+/** The values of `runFlags`. */
+type RunFlags = Pick<RunOptions, 'threads' | 'seed' | 'device'> & { readonly 'max-memory': number };
 
 export type FlagsOf<T extends typeof Command> = Interfaces.InferredFlags<(typeof PithCommand)['baseFlags'] & T['flags']>;
 
@@ -45,6 +49,12 @@ export abstract class PithCommand extends Command {
     this.argv = withConfig(this.argv, { ...baseFlags, ...flags });
     this.#json ||= this.argv.includes('--json');
     this.#quiet ||= this.argv.includes('--quiet');
+  }
+
+  /** What `runFlags` say, as every pipeline takes it. */
+  protected runOptions(flags: RunFlags): RunOptions {
+    const { threads, seed, device } = flags;
+    return { threads, maxMemoryBytes: flags['max-memory'], seed, device, signal: this.signal };
   }
 
   /** Runs a pipeline with its progress on stderr. */

@@ -13,7 +13,7 @@ export default class Demo extends PithCommand {
 
   async run(): Promise<void> {
     const { flags } = await this.parse(Demo);
-    const run = { threads: flags.threads, maxMemoryBytes: flags['max-memory'], seed: flags.seed, device: flags.device, signal: this.signal };
+    const run = this.runOptions(flags);
     const report = await this.follow(demo(run));
     this.result(report, () => describe(report));
   }

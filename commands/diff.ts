@@ -42,11 +42,7 @@ export default class Diff extends PithCommand {
         spectrum: flags.spectrum,
         intruders: { top: flags['intruder-top'], cosine: flags['intruder-cosine'] },
         selects: selector(flags.include, flags.exclude),
-        threads: flags.threads,
-        maxMemoryBytes: flags['max-memory'],
-        seed: flags.seed,
-        device: flags.device,
-        signal: this.signal,
+        ...this.runOptions(flags),
       }),
     );
     const found = new Map(r.tensors.flatMap((t) => (t.spectrum === undefined ? [] : [[t.name, t.spectrum] as const])));

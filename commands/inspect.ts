@@ -25,7 +25,7 @@ export default class Inspect extends PithCommand {
     if (flags.report !== undefined) checkReportFile(flags.report, flags.force);
     const r = await inspectCheckpoint(args.checkpoint);
     const selects = selector(flags.include, flags.exclude);
-    const run = { threads: flags.threads, maxMemoryBytes: flags['max-memory'], seed: flags.seed, device: flags.device, signal: this.signal };
+    const run = this.runOptions(flags);
     const found = flags.spectrum ? await this.follow(spectra({ ...run, checkpoint: args.checkpoint, selects })) : undefined;
     const tensors = r.tensors.filter((t) => selects(t.name)).map((t) => ({ ...t, ...(found?.has(t.name) === true ? { spectrum: found.get(t.name)! } : {}) }));
     if (flags.report !== undefined) {

@@ -1,11 +1,21 @@
 /** The difference of two tensors as an f32 matrix, read in panels: what most lossy codecs start from. */
 import { DTYPES } from '../core/dtype.js';
 import { sumOfSquares } from '../kernels/linalg/truncated-svd.js';
-import { PanelKernel, type DenseDType } from '../kernels/lowrank/panel.js';
+import { isDense, PanelKernel, type DenseDType } from '../kernels/lowrank/panel.js';
+import { matrixShape } from '../core/shape.js';
 import type { Ctx } from './define.js';
-import type { TensorSource } from './kinds.js';
+import type { EncodeInfo, TensorPlan, TensorSource } from './kinds.js';
 
 export const PANEL_VALUES = 1 << 19;
+
+/** Nothing was written: the lossless coder takes the tensor. */
+export const DECLINED: EncodeInfo = { identical: false, declined: true, facts: {} };
+
+/** A float tensor with a base, of two dimensions or more and more than one row and column. */
+export function isDenseMatrix(plan: TensorPlan): boolean {
+  const [m, n] = matrixShape(plan.shape);
+  return plan.hasBase && isDense(plan.dtype) && plan.shape.length >= 2 && m > 1 && n > 1;
+}
 
 export interface Difference {
   /** D = f32(W1) - f32(W0), row-major, valid until the next call. */
@@ -14,6 +24,15 @@ export interface Difference {
   readonly same: boolean;
   /** ||D||_F^2, not finite when a value is not. */
   readonly norm: number;
+}
+
+export interface DeltaSums {
+  /** Every stored byte agrees. */
+  readonly same: boolean;
+  /** Sum of |D|, not finite when a value is not. */
+  readonly magnitude: number;
+  /** ||D||_F^2 */
+  readonly squares: number;
 }
 
 /** One per codec and thread: its scratch is used again for every tensor. */
@@ -40,7 +59,29 @@ export class DeltaMatrix {
     return { delta, same, norm: sumOfSquares(delta) };
   }
 
-  /** Panels of D from front to back with the base's stored bytes; views that the next panel overwrites. `rowValues`: panels are whole rows. */
+  /** Sums over D in one pass; `act` meets the panels on the way. */
+  async sums(
+    c: Ctx,
+    base: TensorSource,
+    tuned: TensorSource,
+    act: (delta: Float32Array, at: number) => void = () => undefined,
+    panelValues = PANEL_VALUES,
+  ): Promise<DeltaSums> {
+    let [same, magnitude, squares] = [true, 0, 0];
+    const add = (at: number, delta: Float32Array, equal: boolean): void => {
+      same &&= equal;
+      for (let i = 0; i < delta.length; i++) {
+        const v = delta[i]!;
+        magnitude += v < 0 ? -v : v;
+        squares += v * v;
+      }
+      act(delta, at);
+    };
+    await this.each(c, base, tuned, add, panelValues);
+    return { same, magnitude, squares };
+  }
+
+  /** Panels of D from front to back with the base's stored bytes; views that the next panel overwrites. */
   async each(
     c: Ctx,
     base: TensorSource,

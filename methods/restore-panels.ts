@@ -15,10 +15,15 @@ export function requireBase(base: TensorSource | undefined, target: TensorInfo, 
   if (base === undefined || !isDense(target.dtype) || base.dtype !== target.dtype) throw malformed(part, 'a float base tensor', target.dtype);
 }
 
-/** The whole part. FACTORS_MALFORMED unless it is of this type and shape. */
-export async function readPart(parts: PartSource, part: string, dtype: DType, shape: readonly number[]): Promise<Uint8Array> {
+/** FACTORS_MALFORMED unless the part is of this type and shape. */
+export function checkPart(parts: PartSource, part: string, dtype: DType, shape: readonly number[]): void {
   const got = parts.info(part);
   if (got.dtype !== dtype || got.shape.join() !== shape.join()) throw malformed(part, `${dtype} [${shape.join()}]`, `${got.dtype} [${got.shape.join()}]`);
+}
+
+/** The whole part, checked. */
+export async function readPart(parts: PartSource, part: string, dtype: DType, shape: readonly number[]): Promise<Uint8Array> {
+  checkPart(parts, part, dtype, shape);
   return shape.includes(0) ? new Uint8Array(0) : parts.read(part);
 }
 

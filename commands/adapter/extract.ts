@@ -40,11 +40,7 @@ export default class AdapterExtract extends PithCommand {
         skipUndecomposable: flags['skip-undecomposable'],
         force: flags.force,
         dryRun: flags['dry-run'],
-        threads: flags.threads,
-        maxMemoryBytes: flags['max-memory'],
-        seed: flags.seed,
-        device: flags.device,
-        signal: this.signal,
+        ...this.runOptions(flags),
       }),
     );
     this.result(report, () => describe(report, performance.now() - started), report.device);

@@ -37,11 +37,7 @@ export default class AdapterFuse extends PithCommand {
       ...(shardBytes === undefined ? {} : { shardBytes }),
       force: flags.force,
       dryRun: flags['dry-run'],
-      threads: flags.threads,
-      maxMemoryBytes: flags['max-memory'],
-      seed: flags.seed,
-      device: flags.device,
-      signal: this.signal,
+      ...this.runOptions(flags),
     };
     if (flags.save === 'checkpoint' || flags['dry-run']) {
       const r = await this.follow(adapterFuse(options));

@@ -37,11 +37,7 @@ export default class AdapterLint extends PithCommand {
         ...(flags.out === undefined ? {} : { out: flags.out }),
         force: flags.force,
         dryRun: flags['dry-run'],
-        threads: flags.threads,
-        maxMemoryBytes: flags['max-memory'],
-        seed: flags.seed,
-        device: flags.device,
-        signal: this.signal,
+        ...this.runOptions(flags),
       }),
     );
     this.result(r, () => describe(r));

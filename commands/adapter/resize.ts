@@ -36,11 +36,7 @@ export default class AdapterResize extends PithCommand {
         ...(flags.uniform ? { uniformRank: flags.rank! } : {}),
         force: flags.force,
         dryRun: flags['dry-run'],
-        threads: flags.threads,
-        maxMemoryBytes: flags['max-memory'],
-        seed: flags.seed,
-        device: flags.device,
-        signal: this.signal,
+        ...this.runOptions(flags),
       }),
     );
     this.result(r, () => describe(r, flags.modules));

@@ -50,11 +50,7 @@ export default class DeltaEncode extends PithCommand {
           force: flags.force,
           dryRun: flags['dry-run'],
           resume: flags.resume,
-          threads: flags.threads,
-          maxMemoryBytes: flags['max-memory'],
-          seed: flags.seed,
-          device: flags.device,
-          signal: this.signal,
+          ...this.runOptions(flags),
         }),
       );
       if (toStdout && !flags['dry-run']) await pipe(createReadStream(out), process.stdout);

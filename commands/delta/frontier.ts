@@ -48,11 +48,7 @@ export default class DeltaFrontier extends PithCommand {
           shares: flags.sizes,
           methods: flags.methods?.split(','),
           selects: selector(flags.include, flags.exclude),
-          threads: flags.threads,
-          maxMemoryBytes: flags['max-memory'],
-          seed: flags.seed,
-          device: flags.device,
-          signal: this.signal,
+          ...this.runOptions(flags),
         }),
       );
       if (report !== undefined) writeReportFile(report, await (await import('../../cli/report/frontier-page.js')).frontierPage(r, base, tuned), flags.force);

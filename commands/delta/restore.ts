@@ -40,11 +40,7 @@ export default class DeltaRestore extends PithCommand {
           force: flags.force,
           dryRun: flags['dry-run'],
           resume: flags.resume,
-          threads: flags.threads,
-          maxMemoryBytes: flags['max-memory'],
-          seed: flags.seed,
-          device: flags.device,
-          signal: this.signal,
+          ...this.runOptions(flags),
         }),
       );
       const verb = flags['dry-run'] ? 'would restore' : 'restored';

@@ -20,7 +20,7 @@ export default class DeltaSquash extends PithCommand {
   async run(): Promise<void> {
     const { flags } = await this.parse(DeltaSquash);
     const started = performance.now();
-    const run = { threads: flags.threads, maxMemoryBytes: flags['max-memory'], seed: flags.seed, device: flags.device, signal: this.signal };
+    const run = this.runOptions(flags);
     const write = { out: flags.out, force: flags.force, dryRun: flags['dry-run'], resume: flags.resume };
     const report = await this.follow(deltaSquash({ ...run, ...write, base: flags.base, deltas: flags.delta }));
     this.result(report, () => deltaSummary(report, performance.now() - started), report.device);

@@ -25,11 +25,7 @@ export default class DeltaVerify extends PithCommand {
         base: flags.base,
         delta: flags.delta,
         tuned: flags.tuned,
-        threads: flags.threads,
-        maxMemoryBytes: flags['max-memory'],
-        seed: flags.seed,
-        device: flags.device,
-        signal: this.signal,
+        ...this.runOptions(flags),
       }),
     );
     this.result(report, () => {

@@ -35,11 +35,7 @@ export default class StoreAdd extends PithCommand {
         name: flags.name,
         force: flags.force,
         dryRun: flags['dry-run'],
-        threads: flags.threads,
-        maxMemoryBytes: flags['max-memory'],
-        seed: flags.seed,
-        device: flags.device,
-        signal: this.signal,
+        ...this.runOptions(flags),
       }),
     );
     this.result(report, () => describe(report, performance.now() - started));

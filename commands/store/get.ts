@@ -36,7 +36,7 @@ export default class StoreGet extends PithCommand {
     if (flags.file !== undefined && flags.out !== '-') throw new PithError('USAGE', { message: '--file goes with --out -' });
     const folder = flags.out === '-' ? mkdtempSync(join(tmpdir(), 'pith-')) : undefined;
     const out = folder === undefined ? flags.out : join(folder, 'model');
-    const run = { threads: flags.threads, maxMemoryBytes: flags['max-memory'], seed: flags.seed, device: flags.device, signal: this.signal };
+    const run = this.runOptions(flags);
     const write = { force: flags.force, dryRun: flags['dry-run'], resume: flags.resume };
     try {
       const report = await this.follow(storeGet({ store: args.dir, model: args.model, out, ...run, ...write }));

@@ -12,7 +12,7 @@ export default class StoreVerify extends PithCommand {
 
   async run(): Promise<void> {
     const { args, flags } = await this.parse(StoreVerify);
-    const run = { threads: flags.threads, maxMemoryBytes: flags['max-memory'], seed: flags.seed, device: flags.device, signal: this.signal };
+    const run = this.runOptions(flags);
     const r = await this.follow(storeVerify(args.dir, run));
     this.result(r, () => {
       if (r.ok) return `ok: ${r.objects} objects and ${r.models} models are what their hashes say`;

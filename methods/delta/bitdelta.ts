@@ -10,16 +10,15 @@
  * by distillation. Under a shared budget a tensor may go without: then `mask` is (0, m) and restore gives the base.
  */
 import * as z from 'zod';
-import { PithError } from '../../core/errors.js';
 import { decodeF32, encodeAs } from '../../core/float.js';
 import { matrixShape } from '../../core/shape.js';
 import type { TensorInfo } from '../../core/tensor.js';
 import { packSigns, signWords, unpackSigns } from '../../kernels/quant/pack.js';
-import { isDense } from '../../kernels/lowrank/panel.js';
 import type { RateCurve } from '../../kernels/lowrank/water-fill.js';
-import { DeltaMatrix } from '../delta-matrix.js';
+import { DECLINED, DeltaMatrix, isDenseMatrix } from '../delta-matrix.js';
 import type { Ctx, Method } from '../define.js';
 import type { Assigned, BudgetedCodec, DeltaCodec, EncodeInfo, PartSink, PartSource, TensorPlan, TensorSink, TensorSource } from '../kinds.js';
+import { parseParams } from '../params.js';
 import { addInPanels, copyBase, malformed, readPart, requireBase, rowPanel, writePart } from '../restore-panels.js';
 
 const COEFF_BYTES = 4;
@@ -28,13 +27,6 @@ const params = z.strictObject({
   tensors: z.enum(['projections', 'matrices']).default('projections').describe('projections: not embeddings and heads, as published; matrices: these too'),
 });
 type Params = z.infer<typeof params>;
-
-interface Sums {
-  readonly same: boolean;
-  /** Sum of |D|, not finite when a value is not. */
-  readonly magnitude: number;
-  readonly squares: number;
-}
 
 class BitDelta implements DeltaCodec {
   readonly lossless = false;
@@ -49,9 +41,8 @@ class BitDelta implements DeltaCodec {
   constructor(private readonly p: Params) {}
 
   accepts(plan: TensorPlan): boolean {
-    const [m, n] = matrixShape(plan.shape);
     const wanted = plan.role === 'linear' || (this.p.tensors === 'matrices' && plan.role !== 'other');
-    return wanted && plan.hasBase && isDense(plan.dtype) && plan.shape.length >= 2 && m > 1 && n > 1;
+    return wanted && isDenseMatrix(plan);
   }
 
   memoryBytes(plan: TensorPlan): number {
@@ -59,28 +50,13 @@ class BitDelta implements DeltaCodec {
     return (64 << 20) + 4 * signWords(n) * m;
   }
 
-  async #sums(c: Ctx, base: TensorSource, tuned: TensorSource, n: number, each: (delta: Float32Array, row: number) => void): Promise<Sums> {
-    let [same, magnitude, squares] = [true, 0, 0];
-    const act = (at: number, delta: Float32Array, equal: boolean): void => {
-      same &&= equal;
-      for (const v of delta) {
-        magnitude += v < 0 ? -v : v;
-        squares += v * v;
-      }
-      each(delta, at / n);
-    };
-    await this.#matrix.each(c, base, tuned, act, rowPanel(n));
-    return { same, magnitude, squares };
-  }
-
   async encode(c: Ctx, base: TensorSource | undefined, tuned: TensorSource, parts: PartSink, assigned: Assigned): Promise<EncodeInfo> {
-    const none = { identical: false, declined: true, facts: {} } as const;
-    if (base === undefined) return none;
+    if (base === undefined) return DECLINED;
     const [m, n] = matrixShape(tuned.shape);
     const mask = new Int32Array(signWords(n) * m);
-    const { same, magnitude } = await this.#sums(c, base, tuned, n, (delta, row) => packSigns(delta, n, row, m, mask));
+    const { same, magnitude } = await this.#matrix.sums(c, base, tuned, (delta, at) => packSigns(delta, n, at / n, m, mask), rowPanel(n));
     if (same) return { identical: true, facts: {} };
-    if (!Number.isFinite(magnitude)) return none;
+    if (!Number.isFinite(magnitude)) return DECLINED;
     const coded = assigned['coded'] !== 0;
     // alpha = mean |D|
     const alpha = coded ? Math.fround(magnitude / (m * n)) : 0;
@@ -92,7 +68,7 @@ class BitDelta implements DeltaCodec {
 
   async #rates(c: Ctx, base: TensorSource, tuned: TensorSource): Promise<RateCurve> {
     const [m, n] = matrixShape(tuned.shape);
-    const { same, magnitude, squares } = await this.#sums(c, base, tuned, n, () => undefined);
+    const { same, magnitude, squares } = await this.#matrix.sums(c, base, tuned);
     if (same) return { bytes: [0], errorSq: [0], deltaSq: 0 };
     if (!Number.isFinite(magnitude)) return { bytes: [tuned.byteLength], errorSq: [0], deltaSq: 0 };
     const alpha = Math.fround(magnitude / (m * n));
@@ -123,10 +99,6 @@ const method: Method<'delta', DeltaCodec> = {
     url: 'https://arxiv.org/abs/2402.10193',
   },
   params,
-  create(rawParams) {
-    const parsed = params.safeParse(rawParams);
-    if (!parsed.success) throw new PithError('BAD_PARAMS', { method: 'bitdelta', message: z.prettifyError(parsed.error) });
-    return new BitDelta(parsed.data);
-  },
+  create: (raw) => new BitDelta(parseParams('bitdelta', params, raw)),
 };
 export default method;

@@ -10,7 +10,6 @@
  * for every pair of values; s is f32, zero points are bytes; scales and zeros are counted where sizes are shared or compared.
  */
 import * as z from 'zod';
-import { PithError } from '../../core/errors.js';
 import { decodeF32, encodeAs } from '../../core/float.js';
 import { matrixShape } from '../../core/shape.js';
 import type { TensorInfo } from '../../core/tensor.js';
@@ -29,11 +28,11 @@ import {
   groupsOf,
   type Directions,
 } from '../../kernels/lowrank/bit-factors.js';
-import { isDense } from '../../kernels/lowrank/panel.js';
 import type { RateCurve } from '../../kernels/lowrank/water-fill.js';
-import { DeltaMatrix } from '../delta-matrix.js';
+import { DECLINED, DeltaMatrix, isDenseMatrix } from '../delta-matrix.js';
 import type { Ctx, Method } from '../define.js';
 import type { Assigned, BudgetedCodec, DeltaCodec, EncodeInfo, PartSink, PartSource, TensorPlan, TensorSink, TensorSource } from '../kinds.js';
+import { parseParams } from '../params.js';
 import { addFactored, copyBase, malformed, readPart, requireBase, writePart } from '../restore-panels.js';
 
 /** Points of a rate curve: nothing, then 8 bits in all, each point a third of an octave more. */
@@ -71,8 +70,7 @@ class DeltaCome implements DeltaCodec {
   }
 
   accepts(plan: TensorPlan): boolean {
-    const [m, n] = matrixShape(plan.shape);
-    return plan.hasBase && isDense(plan.dtype) && plan.shape.length >= 2 && m > 1 && n > 1;
+    return isDenseMatrix(plan);
   }
 
   memoryBytes(plan: TensorPlan): number {
@@ -81,18 +79,17 @@ class DeltaCome implements DeltaCodec {
   }
 
   async encode(c: Ctx, base: TensorSource | undefined, tuned: TensorSource, parts: PartSink, assigned: Assigned): Promise<EncodeInfo> {
-    const none = { identical: false, declined: true, facts: {} } as const;
-    if (base === undefined) return none;
+    if (base === undefined) return DECLINED;
     const [m, n] = matrixShape(tuned.shape);
     const { delta, same, norm } = await this.#matrix.read(c, base, tuned);
     if (same) return { identical: true, facts: {} };
-    if (!Number.isFinite(norm)) return none;
+    if (!Number.isFinite(norm)) return DECLINED;
     const budget = assigned['bits'] ?? (16 * m * n) / (this.p.ratio * (m + n));
     const greedy = this.p.allocate === 'greedy' || assigned['bits'] !== undefined;
     const fixed = bandBits(this.#bands, Math.min(m, n), budget);
     const d = await directions(c, delta, m, n, greedy ? Math.floor(budget / FIRST_BITS) : fixed.length, norm);
     const bits = greedy ? greedyBits(d.s, budget) : fixed.slice(0, d.s.length);
-    if (factorBytes(m, n, bits) >= tuned.byteLength) return none;
+    if (factorBytes(m, n, bits) >= tuned.byteLength) return DECLINED;
     c.checkpointCancel();
     const f = codeFactors(d, m, n, bits);
     const r = f.s.length;
@@ -171,10 +168,6 @@ const method: Method<'delta', DeltaCodec> = {
     url: 'https://arxiv.org/abs/2406.08903',
   },
   params,
-  create(rawParams) {
-    const parsed = params.safeParse(rawParams);
-    if (!parsed.success) throw new PithError('BAD_PARAMS', { method: 'delta-come', message: z.prettifyError(parsed.error) });
-    return new DeltaCome(parsed.data);
-  },
+  create: (raw) => new DeltaCome(parseParams('delta-come', params, raw)),
 };
 export default method;

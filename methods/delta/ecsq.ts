@@ -8,8 +8,7 @@
  */
 import * as z from 'zod';
 import { DTYPES } from '../../core/dtype.js';
-import { PithError } from '../../core/errors.js';
-import { matrixShape } from '../../core/shape.js';
+import { elementCount, matrixShape } from '../../core/shape.js';
 import type { TensorInfo } from '../../core/tensor.js';
 import { exponentBase, exponentClasses } from '../../kernels/levels/classes.js';
 import { LevelCoder } from '../../kernels/levels/coder.js';
@@ -18,9 +17,11 @@ import { dequantized, estimateLevels, sampleLevels } from '../../kernels/levels/
 import { pull } from '../../kernels/levels/stream.js';
 import { isDense } from '../../kernels/lowrank/panel.js';
 import type { RateCurve } from '../../kernels/lowrank/water-fill.js';
-import { DeltaMatrix } from '../delta-matrix.js';
+import { DECLINED, DeltaMatrix, type DeltaSums } from '../delta-matrix.js';
 import type { Ctx, Method } from '../define.js';
 import type { Assigned, BudgetedCodec, DeltaCodec, EncodeInfo, PartSink, PartSource, TensorPlan, TensorSink, TensorSource } from '../kinds.js';
+import { parseParams } from '../params.js';
+import { malformed, requireBase } from '../restore-panels.js';
 import { GRID, stepAt } from '../step-grid.js';
 
 const PART = 'levels';
@@ -59,13 +60,12 @@ class Ecsq implements DeltaCodec {
   }
 
   async encode(c: Ctx, base: TensorSource | undefined, tuned: TensorSource, parts: PartSink, assigned: Assigned): Promise<EncodeInfo> {
-    const none = { identical: false, declined: true, facts: {} } as const;
-    if (base === undefined || !isDense(tuned.dtype)) return none;
+    if (base === undefined || !isDense(tuned.dtype)) return DECLINED;
     const [, n] = matrixShape(tuned.shape);
-    const { mean, same, finite } = await this.#meanOf(c, base, tuned);
+    const { mean, squares, same } = await this.#sums(c, base, tuned);
     if (same) return { identical: true, facts: {} };
     const step = Math.fround((assigned['step'] ?? this.p.step) * mean);
-    if (!finite || step === 0) return none;
+    if (!Number.isFinite(squares) || step === 0) return DECLINED;
     const dtype = tuned.dtype;
     const panel = LevelCoder.panelRows(n) * n;
     const [levels, classes] = [new Int16Array(panel), new Uint8Array(panel)];
@@ -103,24 +103,16 @@ class Ecsq implements DeltaCodec {
     return { identical: false, facts: { coded: (changed * DTYPES[dtype].bits) / 8 / tuned.byteLength } };
   }
 
-  async #meanOf(c: Ctx, base: TensorSource, tuned: TensorSource): Promise<{ mean: number; same: boolean; finite: boolean; squares: number }> {
-    let [sum, squares, same, values] = [0, 0, true, 0];
-    await this.#matrix.each({ ...c, report: () => undefined }, base, tuned, (_, delta, equal) => {
-      same &&= equal;
-      values += delta.length;
-      for (let i = 0; i < delta.length; i++) {
-        const v = delta[i]!;
-        sum += v < 0 ? -v : v;
-        squares += v * v;
-      }
-    });
-    return { mean: sum / Math.max(1, values), same, finite: Number.isFinite(squares), squares };
+  /** A pass before the one that codes, and reports its progress. */
+  async #sums(c: Ctx, base: TensorSource, tuned: TensorSource): Promise<DeltaSums & { readonly mean: number }> {
+    const sums = await this.#matrix.sums({ ...c, report: () => undefined }, base, tuned);
+    return { ...sums, mean: sums.magnitude / Math.max(1, elementCount(tuned.shape)) };
   }
 
   async #rates(c: Ctx, base: TensorSource, tuned: TensorSource, share: number): Promise<RateCurve> {
-    const { mean, same, finite, squares } = await this.#meanOf(c, base, tuned);
+    const { mean, squares, same } = await this.#sums(c, base, tuned);
     if (same) return { bytes: [0], errorSq: [0], deltaSq: 0 };
-    if (!finite || Math.fround(mean) === 0 || !isDense(tuned.dtype)) return { bytes: [tuned.byteLength], errorSq: [0], deltaSq: 0 };
+    if (!Number.isFinite(squares) || Math.fround(mean) === 0 || !isDense(tuned.dtype)) return { bytes: [tuned.byteLength], errorSq: [0], deltaSq: 0 };
     const sample = await sampleLevels(base, tuned, tuned.dtype, () => c.checkpointCancel());
     const [bytes, errorSq]: [number[], number[]] = [[], []];
     for (let point = 0; point < GRID.points; point++) {
@@ -136,13 +128,13 @@ class Ecsq implements DeltaCodec {
   async decode(c: Ctx, base: TensorSource | undefined, parts: PartSource, target: TensorInfo, out: TensorSink): Promise<void> {
     const [m, n] = matrixShape(target.shape);
     const total = parts.info(PART).shape[0] ?? 0;
-    if (base === undefined || !isDense(target.dtype) || total < HEAD_BYTES)
-      throw malformed('a float base tensor and a head', `${target.dtype}, ${total} bytes`);
+    requireBase(base, target, PART);
+    if (total < HEAD_BYTES) throw malformed(PART, `${HEAD_BYTES} bytes or more`, String(total));
     const head = await parts.read(PART, 0, HEAD_BYTES);
     const view = new DataView(head.buffer, head.byteOffset);
     const step = view.getFloat32(4, true);
     const first = view.getUint16(8, true);
-    if (MAGIC.some((v, i) => head[i] !== v) || !(step > 0) || !Number.isFinite(step)) throw malformed('a head of version 1', 'another');
+    if (MAGIC.some((v, i) => head[i] !== v) || !(step > 0) || !Number.isFinite(step)) throw malformed(PART, 'a head of version 1', 'another');
     const size = magnitudes(head.subarray(10), CENTROIDS).map((v) => Math.fround(v * step));
     const decoder = await (
       await this.#levels()
@@ -152,7 +144,7 @@ class Ecsq implements DeltaCodec {
     );
     const panels = await this.#matrix.panels();
     const rows = LevelCoder.panelRows(n);
-    const width = DTYPES[target.dtype].bits / 8;
+    const width = DTYPES[base.dtype].bits / 8;
     const stored = new Uint8Array(Math.min(rows, m) * n * width);
     const classes = new Uint8Array(Math.min(rows, m) * n);
     for (let i = 0; i < m; i += rows) {
@@ -160,16 +152,14 @@ class Ecsq implements DeltaCodec {
       const count = Math.min(rows, m - i) * n;
       const [w0, k] = [stored.subarray(0, count * width), classes.subarray(0, count)];
       await base.readInto(i * n * width, w0);
-      exponentClasses(target.dtype, w0, first, k);
+      exponentClasses(base.dtype, w0, first, k);
       const levels = await decoder.rows(count / n, k);
-      await out.write(i * n * width, panels.add(target.dtype, w0, dequantized(levels, size, step)));
+      await out.write(i * n * width, panels.add(base.dtype, w0, dequantized(levels, size, step)));
       c.report(w0.length);
     }
     await decoder.end();
   }
 }
-
-const malformed = (expected: string, got: string): PithError => new PithError('FACTORS_MALFORMED', { part: PART, expected, got });
 
 const method: Method<'delta', DeltaCodec> = {
   kind: 'delta',
@@ -180,10 +170,6 @@ const method: Method<'delta', DeltaCodec> = {
     url: 'https://doi.org/10.1109/18.532878',
   },
   params,
-  create(rawParams) {
-    const parsed = params.safeParse(rawParams);
-    if (!parsed.success) throw new PithError('BAD_PARAMS', { method: 'ecsq', message: z.prettifyError(parsed.error) });
-    return new Ecsq(parsed.data);
-  },
+  create: (raw) => new Ecsq(parseParams('ecsq', params, raw)),
 };
 export default method;

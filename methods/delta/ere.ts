@@ -11,18 +11,18 @@
  */
 import * as z from 'zod';
 import { DTYPES } from '../../core/dtype.js';
-import { PithError } from '../../core/errors.js';
 import { matrixShape } from '../../core/shape.js';
 import type { TensorInfo } from '../../core/tensor.js';
 import { deviceProducts } from '../../kernels/linalg/device-products.js';
 import { matrixOps } from '../../kernels/linalg/matrix-ops.js';
 import { lowRankFactors, singularValues } from '../../kernels/linalg/truncated-svd.js';
 import { componentBytes, FACTOR_FORMATS, factorShapes, loadFactor, storeFactor, type Axis, type StoredFactor } from '../../kernels/lowrank/factors.js';
-import { isDense } from '../../kernels/lowrank/panel.js';
 import type { RateCurve } from '../../kernels/lowrank/water-fill.js';
-import { DeltaMatrix, PANEL_VALUES } from '../delta-matrix.js';
+import { DECLINED, DeltaMatrix, isDenseMatrix } from '../delta-matrix.js';
 import type { Ctx, Method } from '../define.js';
 import type { Assigned, BudgetedCodec, DeltaCodec, EncodeInfo, PartSink, PartSource, TensorPlan, TensorSink, TensorSource } from '../kinds.js';
+import { parseParams } from '../params.js';
+import { addFactored, checkPart, requireBase, writePart } from '../restore-panels.js';
 
 /** The sheet's eta, for when no rank is asked for. */
 const DEFAULT_ENERGY = 0.95;
@@ -52,8 +52,7 @@ class Ere implements DeltaCodec {
   constructor(private readonly p: Params) {}
 
   accepts(plan: TensorPlan): boolean {
-    const [m, n] = matrixShape(plan.shape);
-    return plan.hasBase && isDense(plan.dtype) && plan.shape.length >= 2 && m > 1 && n > 1 && (this.p.rank === undefined || this.#pays(plan, this.p.rank));
+    return isDenseMatrix(plan) && (this.p.rank === undefined || this.#pays(plan, this.p.rank));
   }
 
   memoryBytes(plan: TensorPlan): number {
@@ -72,15 +71,14 @@ class Ere implements DeltaCodec {
   }
 
   async encode(c: Ctx, base: TensorSource | undefined, tuned: TensorSource, parts: PartSink, assigned: Assigned): Promise<EncodeInfo> {
-    const none = { identical: false, declined: true, facts: {} } as const;
-    if (base === undefined) return none;
+    if (base === undefined) return DECLINED;
     const [m, n] = matrixShape(tuned.shape);
     const { delta, same, norm } = await this.#matrix.read(c, base, tuned);
     if (same) return { identical: true, facts: {} };
-    if (!Number.isFinite(norm)) return none;
+    if (!Number.isFinite(norm)) return DECLINED;
     const ops = await matrixOps(c);
     const rank = Math.min(assigned['rank'] ?? this.p.rank ?? (await rankOfEnergy(delta, m, n, this.p.energy ?? DEFAULT_ENERGY, ops, c)), m, n);
-    if (!this.#pays(tuned, rank)) return none;
+    if (!this.#pays(tuned, rank)) return DECLINED;
     // B A = W V V^T, both factors with sqrt(s_k)
     using products = await deviceProducts(c.device, c.blasThreads);
     const device = products === undefined ? {} : { products };
@@ -109,47 +107,25 @@ class Ere implements DeltaCodec {
   async decode(c: Ctx, base: TensorSource | undefined, parts: PartSource, target: TensorInfo, out: TensorSink): Promise<void> {
     const [m, n] = matrixShape(target.shape);
     const rank = parts.info('lora_A').shape[0] ?? 0;
-    if (base === undefined || !isDense(target.dtype)) throw malformed('lora_A', 'a float base tensor', target.dtype);
+    requireBase(base, target, 'lora_A');
     const a = await this.#read(parts, 'lora_A', rank, n, 'rows');
     const b = await this.#read(parts, 'lora_B', m, rank, 'columns');
-    const rows = Math.max(1, Math.floor(PANEL_VALUES / n));
-    const panels = (await this.#matrix.panels()).factor(a, rank, n, Math.min(rows, m));
-    const rowBytes = (n * DTYPES[target.dtype].bits) / 8;
-    const buffer = new Uint8Array(Math.min(rows, m) * rowBytes);
-    for (let i = 0; i < m; i += rows) {
-      c.checkpointCancel();
-      const count = Math.min(rows, m - i);
-      const w0 = buffer.subarray(0, count * rowBytes);
-      await base.readInto(i * rowBytes, w0);
-      await out.write(i * rowBytes, panels.add(target.dtype, w0, b.subarray(i * rank, (i + count) * rank)));
-      c.report(w0.length);
-    }
+    await addFactored(c, await this.#matrix.panels(), base, target, out, a, b, rank);
   }
 
   async #read(parts: PartSource, name: string, rows: number, columns: number, axis: Axis): Promise<Float32Array> {
     const expected = factorShapes(rows, columns, axis, this.p.factors);
-    const check = (part: string, want: { dtype: string; shape: readonly number[] }): void => {
-      const got = parts.info(part);
-      if (got.dtype !== want.dtype || got.shape.join() !== want.shape.join()) {
-        throw malformed(part, `${want.dtype} [${want.shape.join()}]`, `${got.dtype} [${got.shape.join()}]`);
-      }
-    };
-    check(name, expected.values);
-    if (expected.scale !== undefined) check(`${name}.scale`, expected.scale);
+    checkPart(parts, name, expected.values.dtype, expected.values.shape);
+    if (expected.scale !== undefined) checkPart(parts, `${name}.scale`, expected.scale.dtype, expected.scale.shape);
     const values = { ...expected.values, bytes: await parts.read(name) };
     const scale = expected.scale === undefined ? {} : { scale: { ...expected.scale, bytes: await parts.read(`${name}.scale`) } };
     return loadFactor({ values, ...scale }, rows, columns, axis, this.p.factors);
   }
 }
 
-const malformed = (part: string, expected: string, got: string): PithError => new PithError('FACTORS_MALFORMED', { part, expected, got });
-
-async function writeFactor(parts: PartSink, name: string, f: StoredFactor): Promise<void> {
-  const stored = f.scale === undefined ? [[name, f.values] as const] : [[name, f.values] as const, [`${name}.scale`, f.scale] as const];
-  for (const [part, array] of stored) {
-    await parts.write(part, 0, array.bytes);
-    parts.declare(part, array.dtype, array.shape);
-  }
+async function writeFactor(parts: PartSink, name: string, { values, scale }: StoredFactor): Promise<void> {
+  await writePart(parts, name, values.dtype, values.shape, values.bytes);
+  if (scale !== undefined) await writePart(parts, `${name}.scale`, scale.dtype, scale.shape, scale.bytes);
 }
 
 /** The smallest r with sum_{i<=r} s_i^2 >= eta ||D||_F^2. */
@@ -172,10 +148,6 @@ const method: Method<'delta', DeltaCodec> = {
   params,
   // int8 gives more components for the same bytes
   budgetParams: { factors: 'int8' },
-  create(rawParams) {
-    const parsed = params.safeParse(rawParams);
-    if (!parsed.success) throw new PithError('BAD_PARAMS', { method: 'ere', message: z.prettifyError(parsed.error) });
-    return new Ere(parsed.data);
-  },
+  create: (raw) => new Ere(parseParams('ere', params, raw)),
 };
 export default method;

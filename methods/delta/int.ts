@@ -8,17 +8,16 @@
  * Under a shared budget each tensor has its own width; 0 bits is the base as it is.
  */
 import * as z from 'zod';
-import { PithError } from '../../core/errors.js';
 import { decodeF32, encodeAs } from '../../core/float.js';
 import { matrixShape } from '../../core/shape.js';
 import type { TensorInfo } from '../../core/tensor.js';
 import { packCodes, packedBytes, unpackCodes } from '../../kernels/quant/pack.js';
 import { FITS, symmetricCodes, symmetricScale } from '../../kernels/quant/symmetric.js';
-import { isDense } from '../../kernels/lowrank/panel.js';
 import type { RateCurve } from '../../kernels/lowrank/water-fill.js';
-import { DeltaMatrix } from '../delta-matrix.js';
+import { DECLINED, DeltaMatrix, isDenseMatrix } from '../delta-matrix.js';
 import type { Ctx, Method } from '../define.js';
 import type { Assigned, BudgetedCodec, DeltaCodec, EncodeInfo, PartSink, PartSource, TensorPlan, TensorSink, TensorSource } from '../kinds.js';
+import { parseParams } from '../params.js';
 import { addInPanels, copyBase, malformed, readPart, requireBase, rowPanel } from '../restore-panels.js';
 
 const MOST_BITS = 8;
@@ -54,8 +53,7 @@ class Int implements DeltaCodec {
   constructor(private readonly p: Params) {}
 
   accepts(plan: TensorPlan): boolean {
-    const [m, n] = matrixShape(plan.shape);
-    return plan.hasBase && isDense(plan.dtype) && plan.shape.length >= 2 && m > 1 && n > 1;
+    return isDenseMatrix(plan);
   }
 
   memoryBytes(plan: TensorPlan): number {
@@ -92,11 +90,10 @@ class Int implements DeltaCodec {
   }
 
   async encode(c: Ctx, base: TensorSource | undefined, tuned: TensorSource, parts: PartSink, assigned: Assigned): Promise<EncodeInfo> {
-    const none = { identical: false, declined: true, facts: {} } as const;
-    if (base === undefined) return none;
+    if (base === undefined) return DECLINED;
     const [m, n] = matrixShape(tuned.shape);
     const bits = assigned['bits'] ?? this.p.bits;
-    if (this.#bytes(m, n, bits) >= tuned.byteLength) return none;
+    if (this.#bytes(m, n, bits) >= tuned.byteLength) return DECLINED;
     let [same, finite, codesAt, scalesAt] = [true, true, 0, 0];
     const act = async (_: number, delta: Float32Array, equal: boolean): Promise<void> => {
       same &&= equal;
@@ -109,7 +106,7 @@ class Int implements DeltaCodec {
     };
     await this.#matrix.each(c, base, tuned, act, rowPanel(n));
     if (same) return { identical: true, facts: {} };
-    if (!finite) return none;
+    if (!finite) return DECLINED;
     parts.declare('codes', 'U8', [m, Math.ceil(n / 8), bits]);
     parts.declare('scales', this.#scaleDType(), [m, bits === 0 ? 0 : this.#groups(n)]);
     return { identical: false, facts: { bits } };
@@ -170,10 +167,6 @@ const method: Method<'delta', DeltaCodec> = {
   title: 'Residual in groups of symmetric integers of 2 to 8 bits',
   paper: { cite: 'Lloyd, "Least Squares Quantization in PCM", IEEE Trans. Inf. Theory 28(2), 1982', url: 'https://doi.org/10.1109/TIT.1982.1056489' },
   params,
-  create(rawParams) {
-    const parsed = params.safeParse(rawParams);
-    if (!parsed.success) throw new PithError('BAD_PARAMS', { method: 'int', message: z.prettifyError(parsed.error) });
-    return new Int(parsed.data);
-  },
+  create: (raw) => new Int(parseParams('int', params, raw)),
 };
 export default method;

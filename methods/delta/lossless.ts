@@ -8,7 +8,6 @@
  * Without a base the exponents are coded in local context, sign and mantissa stored as they are.
  */
 import * as z from 'zod';
-import { PithError } from '../../core/errors.js';
 import { panelBuffer } from '../../core/panel-buffer.js';
 import type { TensorInfo } from '../../core/tensor.js';
 import { BlobHead, blobHeadBytes, parseBlobHead } from '../../kernels/residual/blob.js';
@@ -17,6 +16,7 @@ import { residualElements, wordKind } from '../../kernels/residual/words.js';
 import type { RateCurve } from '../../kernels/lowrank/water-fill.js';
 import type { Ctx, Method } from '../define.js';
 import type { BudgetedCodec, DeltaCodec, EncodeInfo, PartSink, PartSource, TensorSink, TensorSource } from '../kinds.js';
+import { parseParams } from '../params.js';
 
 const PART = 'residual';
 /** What rates are estimated from: so many spans of so many words. */
@@ -120,9 +120,8 @@ const method: Method<'delta', DeltaCodec> = {
   title: 'Order-preserving difference, entropy-coded in the context of the base',
   paper: { cite: 'Lindstrom and Isenburg, IEEE TVCG 12(5), 2006; rANS: Duda 2013', url: 'https://arxiv.org/abs/1311.2540' },
   params,
-  create(rawParams) {
-    const parsed = params.safeParse(rawParams);
-    if (!parsed.success) throw new PithError('BAD_PARAMS', { method: 'lossless', message: z.prettifyError(parsed.error) });
+  create(raw) {
+    parseParams('lossless', params, raw);
     return new Lossless();
   },
 };

@@ -8,20 +8,20 @@
  */
 import * as z from 'zod';
 import { DTYPES } from '../../core/dtype.js';
-import { PithError } from '../../core/errors.js';
 import { decodeF32 } from '../../core/float.js';
 import { matrixShape } from '../../core/shape.js';
 import type { TensorInfo } from '../../core/tensor.js';
 import { LevelCoder } from '../../kernels/levels/coder.js';
 import { CENTROIDS } from '../../kernels/levels/quantize.js';
 import { readRows, writeRows } from '../../kernels/levels/stream.js';
-import { matrixOps } from '../../kernels/linalg/matrix-ops.js';
-import { isDense } from '../../kernels/lowrank/panel.js';
+import { matrixOps, transposed } from '../../kernels/linalg/matrix-ops.js';
 import { Bases, codeBasis, dequantize, estimate } from '../../kernels/lowrank/transform.js';
 import type { RateCurve } from '../../kernels/lowrank/water-fill.js';
-import { DeltaMatrix, PANEL_VALUES } from '../delta-matrix.js';
+import { DECLINED, DeltaMatrix, isDenseMatrix } from '../delta-matrix.js';
 import type { Ctx, Method } from '../define.js';
 import type { Assigned, BudgetedCodec, DeltaCodec, EncodeInfo, PartSink, PartSource, TensorPlan, TensorSink, TensorSource } from '../kinds.js';
+import { parseParams } from '../params.js';
+import { addFactored, malformed, requireBase } from '../restore-panels.js';
 import { GRID, stepAt } from '../step-grid.js';
 
 const PART = 'factors';
@@ -48,8 +48,7 @@ class LowrankEcsq implements DeltaCodec {
   constructor(private readonly p: Params) {}
 
   accepts(plan: TensorPlan): boolean {
-    const [m, n] = matrixShape(plan.shape);
-    return plan.hasBase && isDense(plan.dtype) && plan.shape.length >= 2 && m > 1 && n > 1;
+    return isDenseMatrix(plan);
   }
 
   memoryBytes(plan: TensorPlan): number {
@@ -63,13 +62,12 @@ class LowrankEcsq implements DeltaCodec {
   }
 
   async encode(c: Ctx, base: TensorSource | undefined, tuned: TensorSource, parts: PartSink, assigned: Assigned): Promise<EncodeInfo> {
-    const none = { identical: false, declined: true, facts: {} } as const;
-    if (base === undefined) return none;
+    if (base === undefined) return DECLINED;
     const [m, n] = matrixShape(tuned.shape);
     const { delta, same, norm } = await this.#matrix.read(c, base, tuned);
     if (same) return { identical: true, facts: {} };
     const step = Math.fround((assigned['step'] ?? this.p.step) * Math.sqrt(norm / (m * n)));
-    if (!Number.isFinite(norm) || step === 0) return none;
+    if (!Number.isFinite(norm) || step === 0) return DECLINED;
     const basis = await new Bases(delta, m, n, norm, await matrixOps(c), c.rng.fork('svd')).upTo(step);
     c.checkpointCancel();
     const coded = codeBasis(basis, step);
@@ -118,16 +116,17 @@ class LowrankEcsq implements DeltaCodec {
   async decode(c: Ctx, base: TensorSource | undefined, parts: PartSource, target: TensorInfo, out: TensorSink): Promise<void> {
     const [m, n] = matrixShape(target.shape);
     const total = parts.info(PART).shape[0] ?? 0;
-    if (base === undefined || !isDense(target.dtype) || total < HEAD_BYTES)
-      throw malformed('a float base tensor and a head', `${target.dtype}, ${total} bytes`);
+    requireBase(base, target, PART);
+    if (total < HEAD_BYTES) throw malformed(PART, `${HEAD_BYTES} bytes or more`, String(total));
     const fixed = await parts.read(PART, 0, HEAD_BYTES);
     const view = new DataView(fixed.buffer, fixed.byteOffset);
     const r = view.getUint32(4, true);
     const step = view.getFloat32(8, true);
     const first = Number(view.getBigUint64(12, true));
-    if (MAGIC.some((v, i) => fixed[i] !== v) || r > Math.min(m, n) || !(step > 0) || !Number.isFinite(step)) throw malformed('a head of version 1', 'another');
+    if (MAGIC.some((v, i) => fixed[i] !== v) || r > Math.min(m, n) || !(step > 0) || !Number.isFinite(step))
+      throw malformed(PART, 'a head of version 1', 'another');
     const begin = HEAD_BYTES + 2 * r;
-    if (begin + first > total || (r === 0 && total !== begin)) throw malformed(`${begin + first} bytes or more`, `${total}`);
+    if (begin + first > total || (r === 0 && total !== begin)) throw malformed(PART, `${begin + first} bytes or more`, `${total}`);
     const ratios = decodeF32('BF16', await parts.read(PART, HEAD_BYTES, begin));
     const coder = await this.#levels();
     const read = (from: number, to: number, rows: number): Promise<Int16Array> =>
@@ -143,42 +142,9 @@ class LowrankEcsq implements DeltaCodec {
           );
     const x = dequantize(await read(begin, begin + first, m), r, fixed.subarray(20, 28), () => step, false);
     const y = dequantize(await read(begin + first, total, n), r, fixed.subarray(28, 36), (k) => ratios[k]!, true);
-    await this.#add(c, base, target, out, [m, n, r], x, transposedRows(y, n, r));
-  }
-
-  async #add(
-    c: Ctx,
-    base: TensorSource,
-    target: TensorInfo,
-    out: TensorSink,
-    [m, n, r]: readonly [number, number, number],
-    b: Float32Array,
-    a: Float32Array,
-  ): Promise<void> {
-    if (!isDense(target.dtype)) return;
-    const rows = Math.max(1, Math.min(m, Math.floor(PANEL_VALUES / n)));
-    const panels = (await this.#matrix.panels()).factor(a, r, n, rows);
-    const rowBytes = (n * DTYPES[target.dtype].bits) / 8;
-    const buffer = new Uint8Array(rows * rowBytes);
-    for (let i = 0; i < m; i += rows) {
-      c.checkpointCancel();
-      const count = Math.min(rows, m - i);
-      const w0 = buffer.subarray(0, count * rowBytes);
-      await base.readInto(i * rowBytes, w0);
-      await out.write(i * rowBytes, panels.add(target.dtype, w0, b.subarray(i * r, (i + count) * r)));
-      c.report(w0.length);
-    }
+    await addFactored(c, await this.#matrix.panels(), base, target, out, transposed(y, n, r), x, r);
   }
 }
-
-/** (n, r) -> (r, n) */
-function transposedRows(y: Float32Array, n: number, r: number): Float32Array {
-  const out = new Float32Array(y.length);
-  for (let j = 0; j < n; j++) for (let k = 0; k < r; k++) out[k * n + j] = y[j * r + k]!;
-  return out;
-}
-
-const malformed = (expected: string, got: string): PithError => new PithError('FACTORS_MALFORMED', { part: PART, expected, got });
 
 const method: Method<'delta', DeltaCodec> = {
   kind: 'delta',
@@ -189,10 +155,6 @@ const method: Method<'delta', DeltaCodec> = {
     url: 'https://doi.org/10.1109/18.532878',
   },
   params,
-  create(rawParams) {
-    const parsed = params.safeParse(rawParams);
-    if (!parsed.success) throw new PithError('BAD_PARAMS', { method: 'lowrank-ecsq', message: z.prettifyError(parsed.error) });
-    return new LowrankEcsq(parsed.data);
-  },
+  create: (raw) => new LowrankEcsq(parseParams('lowrank-ecsq', params, raw)),
 };
 export default method;

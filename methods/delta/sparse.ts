@@ -11,7 +11,6 @@
  */
 import * as z from 'zod';
 import { DTYPES } from '../../core/dtype.js';
-import { PithError } from '../../core/errors.js';
 import { decodeF32, encodeAs } from '../../core/float.js';
 import { elementCount } from '../../core/shape.js';
 import type { TensorInfo } from '../../core/tensor.js';
@@ -21,9 +20,10 @@ import { BlobHead, blobHeadBytes, parseBlobHead } from '../../kernels/residual/b
 import { ResidualCodec, segmentCount, segmentSpan } from '../../kernels/residual/codec.js';
 import { addWhereMarked, countMarked, gather, gatherF32, leftBy, markChanged, scatter } from '../../kernels/sparse/scatter.js';
 import { atLeast, marker, topK, type Selection } from '../../kernels/sparse/top-k.js';
-import { DeltaMatrix } from '../delta-matrix.js';
+import { DECLINED, DeltaMatrix } from '../delta-matrix.js';
 import type { Ctx, Method } from '../define.js';
 import type { Assigned, BudgetedCodec, DeltaCodec, EncodeInfo, PartSink, PartSource, TensorPlan, TensorSink, TensorSource } from '../kinds.js';
+import { parseParams } from '../params.js';
 import { malformed, requireBase } from '../restore-panels.js';
 
 const DEFAULT_DENSITY = 0.05;
@@ -81,12 +81,11 @@ class Sparse implements DeltaCodec {
   }
 
   async encode(c: Ctx, base: TensorSource | undefined, tuned: TensorSource, parts: PartSink, assigned: Assigned): Promise<EncodeInfo> {
-    const none = { identical: false, declined: true, facts: {} } as const;
-    if (base === undefined || !isDense(tuned.dtype)) return none;
+    if (base === undefined || !isDense(tuned.dtype)) return DECLINED;
     const { delta, same, norm } = await this.#matrix.read(c, base, tuned);
     if (same) return { identical: true, facts: {} };
     const selection = this.#selection(delta, assigned);
-    if (selection !== undefined && !Number.isFinite(norm)) return none;
+    if (selection !== undefined && !Number.isFinite(norm)) return DECLINED;
     const width = DTYPES[tuned.dtype].bits / 8;
     const valueType = this.p.values === 'exact' ? tuned.dtype : 'BF16';
     const mark = selection === undefined ? undefined : marker(selection);
@@ -117,7 +116,7 @@ class Sparse implements DeltaCodec {
     await parts.write('index', 0, head.bytes());
     parts.declare('index', 'U8', [head.end]);
     parts.declare('values', valueType, [kept]);
-    if (head.end + (kept * DTYPES[valueType].bits) / 8 >= tuned.byteLength) return none;
+    if (head.end + (kept * DTYPES[valueType].bits) / 8 >= tuned.byteLength) return DECLINED;
     return { identical: false, facts: { density: kept / delta.length } };
   }
 
@@ -201,10 +200,6 @@ const method: Method<'delta', DeltaCodec> = {
     url: 'https://arxiv.org/abs/2306.01708',
   },
   params,
-  create(rawParams) {
-    const parsed = params.safeParse(rawParams);
-    if (!parsed.success) throw new PithError('BAD_PARAMS', { method: 'sparse', message: z.prettifyError(parsed.error) });
-    return new Sparse(parsed.data);
-  },
+  create: (raw) => new Sparse(parseParams('sparse', params, raw)),
 };
 export default method;
