@@ -89,6 +89,7 @@ async function setupWasm(options: BackendOptions): Promise<Backend> {
     blas.setThreads(options.blasThreads);
     kernels.useBlas(blas);
   }
+  await (await import('../nn/fused.js')).useFused(blas);
   return {
     device: 'cpu',
     tfName: 'wasm',

@@ -11,11 +11,16 @@ export interface WasmModule<Exports> {
 
 /** `name`: file in this folder without `.wasm`. Synchronous after reading: the modules are about 10 KB. */
 export async function loadWasm<Exports>(name: string, bytes: number): Promise<WasmModule<Exports>> {
-  const url = new URL(`./${name}.wasm`, import.meta.url);
   const memory = new WebAssembly.Memory({ initial: Math.ceil(bytes / PAGE_BYTES), maximum: 65536 });
+  return { exports: await loadWasmOn<Exports>(name, memory), memory };
+}
+
+/** The same on a memory that is there already: another module's heap. Such a module keeps no data and allocates nothing. */
+export async function loadWasmOn<Exports>(name: string, memory: WebAssembly.Memory): Promise<Exports> {
+  const url = new URL(`./${name}.wasm`, import.meta.url);
   const imports = { env: { memory, abort: () => abort(name) } };
   const { instance } = await WebAssembly.instantiate(readFileSync(url), imports);
-  return { exports: instance.exports as Exports, memory };
+  return instance.exports as Exports;
 }
 
 function abort(name: string): never {
