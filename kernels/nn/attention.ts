@@ -4,7 +4,7 @@
  * from the log-sum-exp of every row (Dao et al. 2022, arXiv 2205.14135), with the machine's BLAS on strided heads.
  */
 import * as tf from '#tf';
-import { fusedKernel, hasFused, runFused, type FusedKernel, type Heap, type Inputs } from './heap.js';
+import { fusedKernel, hasFused, runFusedAll, withGradient, type FusedKernel, type Heap, type Inputs } from './heap.js';
 
 export interface AttentionShape {
   readonly batch: number;
@@ -28,20 +28,15 @@ export interface AttentionShape {
 export function attention(q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tensor2D, shape: AttentionShape, mask?: tf.Tensor2D): tf.Tensor2D {
   if (!hasFused(ATTENTION)) return plainAttention(q, k, v, shape, mask);
   const masked = mask === undefined ? {} : { mask };
-  const op = tf.customGrad((q_, k_, v_, save) => {
-    const [qt, kt, vt] = [q_, k_, v_] as unknown as tf.Tensor2D[];
-    const [out, lse] = runFused<[tf.Tensor2D, tf.Tensor1D]>(ATTENTION, { q: qt!, k: kt!, v: vt!, ...masked }, shape);
-    (save as tf.GradSaveFunc)([qt!, kt!, vt!, out, lse, ...Object.values(masked)]);
-    return {
-      value: out,
-      gradFunc: (dy: tf.Tensor2D, saved: tf.Tensor[]) => {
-        const [sq, sk, sv, so, sl, sm] = saved;
-        const seen = sm === undefined ? {} : { mask: sm };
-        return runFused<tf.Tensor[]>(ATTENTION_GRAD, { q: sq!, k: sk!, v: sv!, out: so!, lse: sl!, dy, ...seen }, shape);
-      },
-    };
-  });
-  return op(q, k, v) as tf.Tensor2D;
+  return withGradient(
+    [q, k, v],
+    () => {
+      const [value, lse] = runFusedAll(ATTENTION, { q, k, v, ...masked }, shape);
+      return { value: value!, saved: [q, k, v, value!, lse!, ...Object.values(masked)] };
+    },
+    (dy, [q1, k1, v1, out, lse, m]) =>
+      runFusedAll(ATTENTION_GRAD, { q: q1!, k: k1!, v: v1!, out: out!, lse: lse!, dy, ...(m === undefined ? {} : { mask: m }) }, shape),
+  ) as tf.Tensor2D;
 }
 
 export function plainAttention(q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tensor2D, s: AttentionShape, mask?: tf.Tensor2D): tf.Tensor2D {

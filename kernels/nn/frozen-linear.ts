@@ -1,7 +1,7 @@
 /** y = x W^T + b with a frozen W: its panels are decoded to scratch and multiplied there; the gradient goes to x (and b) only. */
 import * as tf from '#tf';
 import type { FrozenMatrix } from './frozen-matrix.js';
-import { fusedKernel, hasFused, PANEL_VALUES, runFused, type FusedKernel, type Heap } from './heap.js';
+import { fusedKernel, hasFused, PANEL_VALUES, runFused, withGradient, type FusedKernel, type Heap } from './heap.js';
 import { rowsOf } from './frozen-matrix.js';
 
 interface LinearAttrs {
@@ -12,13 +12,13 @@ interface LinearAttrs {
 
 /** x: (T, in); w: (out, in), or (in, out) when `transposed`; bias: (out). Gives (T, out). */
 export function frozenLinear(x: tf.Tensor2D, w: FrozenMatrix, bias?: tf.Tensor1D, transposed = false): tf.Tensor2D {
-  const product = (t: tf.Tensor2D, flipped: boolean): tf.Tensor2D =>
-    hasFused(PRODUCT) ? runFused<tf.Tensor2D>(PRODUCT, { x: t }, { matrix: w, transposed: flipped }) : plainProduct(t, w, flipped);
-  const op = tf.customGrad((x_, save) => {
-    (save as tf.GradSaveFunc)([]);
-    return { value: product(x_ as tf.Tensor2D, transposed), gradFunc: (dy: tf.Tensor2D) => product(dy, !transposed) };
-  });
-  const y = op(x) as tf.Tensor2D;
+  const product = (t: tf.Tensor, flipped: boolean): tf.Tensor =>
+    hasFused(PRODUCT) ? runFused(PRODUCT, { x: t }, { matrix: w, transposed: flipped }) : plainProduct(t as tf.Tensor2D, w, flipped);
+  const y = withGradient(
+    [x],
+    () => ({ value: product(x, transposed), saved: [] }),
+    (dy) => product(dy, !transposed),
+  ) as tf.Tensor2D;
   return bias === undefined ? y : tf.add(y, bias);
 }
 

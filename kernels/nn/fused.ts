@@ -6,7 +6,7 @@ import { attentionKernels } from './attention.js';
 import { frozenLinearKernels } from './frozen-linear.js';
 import { gatedKernels } from './gated.js';
 import { headLossKernels } from './head-loss.js';
-import { Heap, type FusedKernel, type NnExports, type WasmBackend } from './heap.js';
+import { Heap, isRegistered, type FusedKernel, type NnExports, type WasmBackend } from './heap.js';
 import { normKernels } from './norm.js';
 import { rotaryKernels } from './rotary.js';
 
@@ -21,7 +21,7 @@ export async function useFused(blas: Blas | undefined): Promise<void> {
   if (installed?.backend === backend && installed.blas === blas) return;
   installed = { backend, blas };
   const memory = Object.values(backend.wasm.asm).find((v) => v instanceof WebAssembly.Memory);
-  for (const { name } of ALL) if (tf.getKernel(name, 'wasm') !== undefined) tf.unregisterKernel(name, 'wasm');
+  for (const { name } of ALL) if (isRegistered(name, 'wasm')) tf.unregisterKernel(name, 'wasm');
   if (memory === undefined) return;
   const heap = new Heap(backend, await loadWasmOn<NnExports>('nn', memory), blas);
   for (const kernel of ALL.filter((k) => !k.blas || blas !== undefined)) {
@@ -36,5 +36,5 @@ export async function useFused(blas: Blas | undefined): Promise<void> {
 /** Only the plain operations again: what tests compare with. */
 export function usePlainNn(): void {
   installed = undefined;
-  for (const { name } of ALL) if (tf.getKernel(name, 'wasm') !== undefined) tf.unregisterKernel(name, 'wasm');
+  for (const { name } of ALL) if (isRegistered(name, 'wasm')) tf.unregisterKernel(name, 'wasm');
 }

@@ -1,60 +1,52 @@
 /** Activations, alone and as the gate of a feed-forward layer (Shazeer 2020, arXiv 2002.05202), with gradients. */
 import * as tf from '#tf';
-import { fusedKernel, hasFused, runFused, type FusedKernel } from './heap.js';
-
-/** Order of the kinds in kernels/wasm/assembly/nn.ts. */
-const KINDS = ['silu', 'gelu', 'gelu_tanh', 'relu', 'relu2', 'quick_gelu', 'tanh', 'identity'] as const;
-export type ActivationKind = (typeof KINDS)[number];
+import { ACTIVATION_KINDS, type ActivationKind } from './activations.js';
+import { fusedKernel, hasFused, runFused, runFusedAll, withGradient, type FusedKernel } from './heap.js';
 
 interface KindAttrs {
   readonly kind: number;
 }
-const kindOf = (kind: ActivationKind): number => KINDS.indexOf(kind);
+/** The numbers of kernels/wasm/assembly/nn.ts. */
+const kindOf = (kind: ActivationKind): number => ACTIVATION_KINDS.indexOf(kind);
 
-/** act(x), any shape. */
-export function activation<T extends tf.Tensor>(x: T, kind: ActivationKind): T {
+/** act(x). */
+export function activation(x: tf.Tensor2D, kind: ActivationKind): tf.Tensor2D {
   if (!hasFused(ACT)) return plainActivation(x, kind);
-  const op = tf.customGrad((x_, save) => {
-    (save as tf.GradSaveFunc)([x_ as tf.Tensor]);
-    return {
-      value: runFused<tf.Tensor>(ACT, { x: x_ as tf.Tensor }, { kind: kindOf(kind) }),
-      gradFunc: (dy: tf.Tensor, [x1]: tf.Tensor[]) => runFused<tf.Tensor>(ACT_GRAD, { x: x1!, dy }, { kind: kindOf(kind) }),
-    };
-  });
-  return op(x) as T;
+  return withGradient(
+    [x],
+    () => ({ value: runFused(ACT, { x }, { kind: kindOf(kind) }), saved: [x] }),
+    (dy, [x1]) => runFused(ACT_GRAD, { x: x1!, dy }, { kind: kindOf(kind) }),
+  ) as tf.Tensor2D;
 }
 
 /** act(gate) * up, both of one shape. */
 export function gatedActivation(gate: tf.Tensor2D, up: tf.Tensor2D, kind: ActivationKind): tf.Tensor2D {
   if (!hasFused(GATED)) return tf.tidy(() => tf.mul(plainActivation(gate, kind), up));
-  const op = tf.customGrad((g_, u_, save) => {
-    const [g, u] = [g_ as tf.Tensor, u_ as tf.Tensor];
-    (save as tf.GradSaveFunc)([g, u]);
-    return {
-      value: runFused<tf.Tensor>(GATED, { gate: g, up: u }, { kind: kindOf(kind) }),
-      gradFunc: (dy: tf.Tensor, saved: tf.Tensor[]) => runFused<tf.Tensor[]>(GATED_GRAD, { gate: saved[0]!, up: saved[1]!, dy }, { kind: kindOf(kind) }),
-    };
-  });
-  return op(gate, up) as tf.Tensor2D;
+  return withGradient(
+    [gate, up],
+    () => ({ value: runFused(GATED, { gate, up }, { kind: kindOf(kind) }), saved: [gate, up] }),
+    (dy, [g, u]) => runFusedAll(GATED_GRAD, { gate: g!, up: u!, dy }, { kind: kindOf(kind) }),
+  ) as tf.Tensor2D;
 }
 
-export function plainActivation<T extends tf.Tensor>(x: T, kind: ActivationKind): T {
+export function plainActivation(x: tf.Tensor2D, kind: ActivationKind): tf.Tensor2D {
+  const half = (y: tf.Tensor2D): tf.Tensor2D => tf.mul(tf.mul(x, 0.5), tf.add(y, 1));
   return tf.tidy(() => {
     switch (kind) {
       case 'silu':
-        return tf.mul(x, tf.sigmoid(x)) as T;
+        return tf.mul(x, tf.sigmoid(x));
       case 'gelu':
-        return tf.mul(tf.mul(x, 0.5), tf.add(tf.erf(tf.mul(x, Math.SQRT1_2)), 1)) as T;
+        return half(tf.erf(tf.mul(x, Math.SQRT1_2)));
       case 'gelu_tanh': {
-        const inner = tf.mul(tf.add(x, tf.mul(tf.mul(tf.square(x), x), 0.044715)), Math.sqrt(2 / Math.PI));
-        return tf.mul(tf.mul(x, 0.5), tf.add(tf.tanh(inner), 1)) as T;
+        const cube = tf.mul(tf.mul(tf.square(x), x), 0.044715);
+        return half(tf.tanh(tf.mul(tf.add(x, cube), Math.sqrt(2 / Math.PI))));
       }
       case 'relu':
         return tf.relu(x);
       case 'relu2':
         return tf.square(tf.relu(x));
       case 'quick_gelu':
-        return tf.mul(x, tf.sigmoid(tf.mul(x, 1.702))) as T;
+        return tf.mul(x, tf.sigmoid(tf.mul(x, 1.702)));
       case 'tanh':
         return tf.tanh(x);
       case 'identity':

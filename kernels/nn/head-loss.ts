@@ -2,7 +2,7 @@
 import * as tf from '#tf';
 import { frozenLinear, decodedPanel } from './frozen-linear.js';
 import type { FrozenMatrix } from './frozen-matrix.js';
-import { fusedKernel, hasFused, PANEL_VALUES, runFused, type FusedKernel, type Heap, type Inputs } from './heap.js';
+import { fusedKernel, hasFused, PANEL_VALUES, runFusedAll, withGradient, type FusedKernel, type Heap, type Inputs } from './heap.js';
 
 export interface HeadOptions {
   /** Logits become cap tanh(z / cap); 0: as they are. */
@@ -18,13 +18,15 @@ interface HeadAttrs extends HeadOptions {
 /** -log p(target) of every token. x: (T, H); w: (V, H); targets: (T) int32, below 0: no loss there. Gives (T); its gradient goes to x. */
 export function headLoss(x: tf.Tensor2D, w: FrozenMatrix, targets: tf.Tensor1D, options: HeadOptions): tf.Tensor1D {
   if (!hasFused(HEAD)) return plainHeadLoss(x, w, targets, options.softcap);
-  const op = tf.customGrad((x_, save) => {
-    const [losses, ...rest] = runFused<tf.Tensor1D[]>(HEAD, { x: x_ as tf.Tensor, targets }, { ...options, matrix: w });
-    (save as tf.GradSaveFunc)(rest);
+  return withGradient(
+    [x],
+    () => {
+      const [value, ...saved] = runFusedAll(HEAD, { x, targets }, { ...options, matrix: w });
+      return { value: value!, saved };
+    },
     // each row of the kept gradient belongs to one loss
-    return { value: losses!, gradFunc: (dy: tf.Tensor1D, saved: tf.Tensor[]) => tf.mul(saved[0]!, tf.expandDims(dy, 1)) };
-  });
-  return op(x) as tf.Tensor1D;
+    (dy, [g]) => tf.mul(g!, tf.expandDims(dy, 1)),
+  ) as tf.Tensor1D;
 }
 
 /** Logits of some tokens: (T, V). */

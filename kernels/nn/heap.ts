@@ -113,15 +113,45 @@ export interface FusedKernel {
 }
 
 export function fusedKernel<Attrs>(name: string, body: KernelBody<Attrs>, blas = false): FusedKernel {
-  return { name, blas, body: body as KernelBody<never> };
+  return { name, blas, body: body };
 }
 
 /** Whether the backend in use has the kernel; without it an operation is composed of tfjs's own. */
 export function hasFused(name: string): boolean {
-  return tf.getKernel(name, tf.getBackend()) !== undefined;
+  return isRegistered(name, tf.getBackend());
+}
+
+/** tfjs declares that there is always a kernel. */
+export function isRegistered(name: string, backend: string): boolean {
+  return (tf.getKernel(name, backend) as tf.KernelConfig | undefined) !== undefined;
 }
 
 /** Runs a fused kernel inside a custom gradient. */
-export function runFused<T extends tf.Tensor | tf.Tensor[]>(name: string, inputs: Readonly<Record<string, tf.Tensor>>, attrs: object = {}): T {
-  return tf.engine().runKernel(name, inputs, attrs as tf.NamedAttrMap) as T;
+export function runFused(name: string, inputs: Readonly<Record<string, tf.Tensor>>, attrs: object = {}): tf.Tensor {
+  return tf.engine().runKernel(name, inputs, attrs as tf.NamedAttrMap);
+}
+
+/** The same for a kernel of several outputs. */
+export function runFusedAll(name: string, inputs: Readonly<Record<string, tf.Tensor>>, attrs: object = {}): tf.Tensor[] {
+  return tf.engine().runKernel(name, inputs, attrs as tf.NamedAttrMap) as unknown as tf.Tensor[];
+}
+
+/** What an operation computes, and what its gradient will need. */
+export interface Forward {
+  readonly value: tf.Tensor;
+  readonly saved: readonly tf.Tensor[];
+}
+
+/** An operation with a gradient of its own; `backward` gives one gradient an input, in order. */
+export function withGradient(
+  inputs: readonly tf.Tensor[],
+  forward: () => Forward,
+  backward: (dy: tf.Tensor, saved: readonly tf.Tensor[]) => tf.Tensor | tf.Tensor[],
+): tf.Tensor {
+  const op = tf.customGrad((...given) => {
+    const { value, saved } = forward();
+    (given.at(-1) as tf.GradSaveFunc)([...saved]);
+    return { value, gradFunc: backward };
+  });
+  return op(...inputs);
 }

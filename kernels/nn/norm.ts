@@ -1,6 +1,6 @@
 /** RMSNorm (Zhang and Sennrich 2019, arXiv 1910.07467) and LayerNorm (Ba et al. 2016, arXiv 1607.06450) over the last axis, with gradients. */
 import * as tf from '#tf';
-import { fusedKernel, hasFused, runFused, type FusedKernel } from './heap.js';
+import { fusedKernel, hasFused, runFusedAll, withGradient, type FusedKernel } from './heap.js';
 
 interface RmsAttrs {
   readonly eps: number;
@@ -11,52 +11,42 @@ interface RmsAttrs {
 /** y = x (mean x^2 + eps)^-1/2 (offset + w). x: (T, n), w: (n). */
 export function rmsNorm(x: tf.Tensor2D, w: tf.Tensor1D, eps: number, offset: 0 | 1 = 0): tf.Tensor2D {
   if (!hasFused(RMS)) return plainRmsNorm(x, w, eps, offset);
-  const op = tf.customGrad((x_, w_, save) => {
-    const [xt, wt] = [x_ as tf.Tensor2D, w_ as tf.Tensor1D];
-    const [y, r] = runFused<[tf.Tensor2D, tf.Tensor1D]>(RMS, { x: xt, w: wt }, { eps, offset });
-    (save as tf.GradSaveFunc)([xt, wt, r]);
-    return {
-      value: y,
-      gradFunc: (dy: tf.Tensor2D, saved: tf.Tensor[]) => {
-        const [sx, sw, sr] = saved as [tf.Tensor2D, tf.Tensor1D, tf.Tensor1D];
-        return runFused<tf.Tensor[]>(RMS_GRAD, { x: sx, w: sw, dy, r: sr }, { offset });
-      },
-    };
-  });
-  return op(x, w) as tf.Tensor2D;
+  return withGradient(
+    [x, w],
+    () => {
+      const [value, r] = runFusedAll(RMS, { x, w }, { eps, offset });
+      return { value: value!, saved: [x, w, r!] };
+    },
+    (dy, [x1, w1, r]) => runFusedAll(RMS_GRAD, { x: x1!, w: w1!, dy, r: r! }, { offset }),
+  ) as tf.Tensor2D;
 }
 
 /** The same in tfjs operations: what other backends run, and the test's oracle. */
 export function plainRmsNorm(x: tf.Tensor2D, w: tf.Tensor1D, eps: number, offset: 0 | 1 = 0): tf.Tensor2D {
   return tf.tidy(() => {
     const r = tf.rsqrt(tf.add(tf.mean(tf.square(x), -1, true), eps));
-    return tf.mul(tf.mul(x, r), offset === 0 ? w : tf.add(w, 1)) as tf.Tensor2D;
+    return tf.mul<tf.Tensor2D>(tf.mul(x, r), offset === 0 ? w : tf.add(w, 1));
   });
 }
 
 /** y = (x - mean) (var + eps)^-1/2 w + b. x: (T, n); w, b: (n). */
 export function layerNorm(x: tf.Tensor2D, w: tf.Tensor1D, b: tf.Tensor1D, eps: number): tf.Tensor2D {
   if (!hasFused(LAYER)) return plainLayerNorm(x, w, b, eps);
-  const op = tf.customGrad((x_, w_, b_, save) => {
-    const [xt, wt, bt] = [x_ as tf.Tensor2D, w_ as tf.Tensor1D, b_ as tf.Tensor1D];
-    const [y, means, r] = runFused<[tf.Tensor2D, tf.Tensor1D, tf.Tensor1D]>(LAYER, { x: xt, w: wt, b: bt }, { eps });
-    (save as tf.GradSaveFunc)([xt, wt, means, r]);
-    return {
-      value: y,
-      gradFunc: (dy: tf.Tensor2D, saved: tf.Tensor[]) => {
-        const [sx, sw, sm, sr] = saved as [tf.Tensor2D, tf.Tensor1D, tf.Tensor1D, tf.Tensor1D];
-        return runFused<tf.Tensor[]>(LAYER_GRAD, { x: sx, w: sw, dy, means: sm, r: sr });
-      },
-    };
-  });
-  return op(x, w, b) as tf.Tensor2D;
+  return withGradient(
+    [x, w, b],
+    () => {
+      const [value, means, r] = runFusedAll(LAYER, { x, w, b }, { eps });
+      return { value: value!, saved: [x, w, means!, r!] };
+    },
+    (dy, [x1, w1, means, r]) => runFusedAll(LAYER_GRAD, { x: x1!, w: w1!, dy, means: means!, r: r! }),
+  ) as tf.Tensor2D;
 }
 
 export function plainLayerNorm(x: tf.Tensor2D, w: tf.Tensor1D, b: tf.Tensor1D, eps: number): tf.Tensor2D {
   return tf.tidy(() => {
     const { mean, variance } = tf.moments(x, -1, true);
     const u = tf.mul(tf.sub(x, mean), tf.rsqrt(tf.add(variance, eps)));
-    return tf.add(tf.mul(u, w), b) as tf.Tensor2D;
+    return tf.add<tf.Tensor2D>(tf.mul(u, w), b);
   });
 }
 

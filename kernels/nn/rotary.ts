@@ -1,6 +1,6 @@
 /** Rotary position embedding, half-split layout (Su et al. 2021, arXiv 2104.09864; the layout of GPT-NeoX and Llama), with gradient. */
 import * as tf from '#tf';
-import { fusedKernel, hasFused, runFused, type FusedKernel } from './heap.js';
+import { fusedKernel, hasFused, runFused, withGradient, type FusedKernel } from './heap.js';
 
 /** cos and sin of every position's angles times the attention factor: (positions, rot / 2). */
 export interface RotaryTables {
@@ -18,16 +18,16 @@ interface RotaryAttrs {
  * The attention factor is in the tables, so the gradient is the rotation by the negative angle with the same factor.
  */
 export function rotary(x: tf.Tensor2D, tables: RotaryTables, positions: tf.Tensor1D, heads: number): tf.Tensor2D {
-  const turn = (t: tf.Tensor2D, cos: tf.Tensor2D, sin: tf.Tensor2D, rows: tf.Tensor1D, sign: 1 | -1): tf.Tensor2D =>
-    hasFused(ROTARY) ? runFused<tf.Tensor2D>(ROTARY, { x: t, cos, sin, positions: rows }, { heads, sign }) : plainRotary(t, { cos, sin }, rows, heads, sign);
-  const op = tf.customGrad((x_, save) => {
-    (save as tf.GradSaveFunc)([tables.cos, tables.sin, positions]);
-    return {
-      value: turn(x_ as tf.Tensor2D, tables.cos, tables.sin, positions, 1),
-      gradFunc: (dy: tf.Tensor2D, saved: tf.Tensor[]) => turn(dy, saved[0] as tf.Tensor2D, saved[1] as tf.Tensor2D, saved[2] as tf.Tensor1D, -1),
-    };
-  });
-  return op(x) as tf.Tensor2D;
+  const turn = (t: tf.Tensor, [cos, sin, rows]: readonly tf.Tensor[], sign: 1 | -1): tf.Tensor =>
+    hasFused(ROTARY)
+      ? runFused(ROTARY, { x: t, cos: cos!, sin: sin!, positions: rows! }, { heads, sign })
+      : plainRotary(t as tf.Tensor2D, { cos: cos as tf.Tensor2D, sin: sin as tf.Tensor2D }, rows as tf.Tensor1D, heads, sign);
+  const saved = [tables.cos, tables.sin, positions];
+  return withGradient(
+    [x],
+    () => ({ value: turn(x, saved, 1), saved }),
+    (dy, kept) => turn(dy, kept, -1),
+  ) as tf.Tensor2D;
 }
 
 export function plainRotary(x: tf.Tensor2D, { cos, sin }: RotaryTables, positions: tf.Tensor1D, heads: number, sign: 1 | -1 = 1): tf.Tensor2D {

@@ -61,13 +61,13 @@ for (const kind of ['silu', 'gelu', 'gelu_tanh', 'relu', 'relu2', 'quick_gelu', 
   const wide = { values: rng.normals(33).map((v) => 4 * v), shape: [3, 11] };
   CASES[`activation ${kind}`] = {
     inputs: [wide],
-    fused: (o) => (t) => o.activation(t[0]!, kind),
-    plain: (o) => (t) => o.plainActivation(t[0]!, kind),
+    fused: (o) => (t) => o.activation(two(t[0]), kind),
+    plain: (o) => (t) => o.plainActivation(two(t[0]), kind),
   };
   CASES[`gate ${kind}`] = {
     inputs: [wide, input(3, 11)],
     fused: (o) => (t) => o.gatedActivation(two(t[0]), two(t[1]), kind),
-    plain: (o) => (t) => o.tf.mul(o.plainActivation(t[0]!, kind), t[1]!),
+    plain: (o) => (t) => o.tf.mul(o.plainActivation(two(t[0]), kind), t[1]!),
   };
 }
 
