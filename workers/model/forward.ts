@@ -1,0 +1,110 @@
+/** All sequences through one part of a model at a time: only that part's weights are in memory, hidden states lie between. */
+import * as tf from '#tf';
+import type { CheckpointReader } from '../../formats/checkpoint.js';
+import { Batch } from '../../models/batch.js';
+import type { CausalModel } from '../../models/causal.js';
+import type { Scope } from '../../models/graph.js';
+import type { HiddenStates } from './hidden.js';
+import type { SequenceBatch, Sequences } from './sequences.js';
+import { PartWeights } from './weights.js';
+
+export interface ForwardRun {
+  readonly model: CausalModel;
+  readonly reader: CheckpointReader;
+  readonly sequences: Sequences;
+  /** Tokens of a batch. */
+  readonly batchTokens: number;
+  readonly hidden: HiddenStates;
+  readonly checkpointCancel: () => void;
+  /** A block, or what comes before or after them, was done for so many tokens. */
+  readonly report: (tokens: number) => void;
+}
+
+/** Batches of one run with their device parts; equal shapes share one. */
+export class Batches implements Disposable {
+  readonly #kept = new Map<string, Batch>();
+
+  get(count: number, length: number): Batch {
+    const key = Batch.key({ batch: count, length });
+    let batch = this.#kept.get(key);
+    if (batch === undefined) {
+      batch = new Batch({ batch: count, length });
+      this.#kept.set(key, batch);
+    }
+    return batch;
+  }
+
+  [Symbol.dispose](): void {
+    for (const b of this.#kept.values()) b.dispose();
+    this.#kept.clear();
+  }
+}
+
+/** Embeddings of all sequences into `hidden`. */
+export async function embedAll(run: ForwardRun, batches: Batches): Promise<void> {
+  const { model, reader, sequences } = run;
+  const all = sequences.batches(run.batchTokens);
+  const [words, ...others] = model.input.tables;
+  const ids = new Map([[words!.name, concat(sequences.all)]]);
+  // 0 is what padding asks for
+  ids.set(words!.name, Int32Array.of(0, ...new Set(ids.get(words!.name))));
+  const longest = all[0]?.length ?? 0;
+  for (const t of others)
+    ids.set(
+      t.name,
+      Int32Array.from({ length: Math.min(t.rows, longest + POSITION_SLACK) }, (_, i) => i),
+    );
+  using weights = await PartWeights.load(reader, model.input, ids);
+  for (const b of all) await step(run, b, batches, (batch) => model.embed(weights, sequences.ids(b), batch));
+}
+
+/** Rows before the first position: OPT has two. */
+const POSITION_SLACK = 2;
+
+function concat(all: readonly Int32Array[]): Int32Array {
+  const out = new Int32Array(all.reduce((sum, s) => sum + s.length, 0));
+  let at = 0;
+  for (const s of all) {
+    out.set(s, at);
+    at += s.length;
+  }
+  return out;
+}
+
+/** One block over all sequences, in place. `scope` wraps the block's weights: a tap, an adapter. */
+export async function runBlock(run: ForwardRun, index: number, batches: Batches, wrap: (weights: PartWeights) => Scope = (w) => w): Promise<void> {
+  using weights = await PartWeights.load(run.reader, run.model.blocks[index]!);
+  const scope = wrap(weights);
+  for (const b of run.sequences.batches(run.batchTokens)) {
+    await step(run, b, batches, (batch, x) => run.model.block(index, scope, x!, batch));
+  }
+}
+
+/** What the output layer multiplies, in place. */
+export async function finishAll(run: ForwardRun, batches: Batches): Promise<void> {
+  using weights = await PartWeights.load(run.reader, run.model.output);
+  for (const b of run.sequences.batches(run.batchTokens)) await step(run, b, batches, (_, x) => run.model.finish(weights, x!));
+}
+
+async function step(run: ForwardRun, b: SequenceBatch, batches: Batches, f: (batch: Batch, x: tf.Tensor2D | undefined) => tf.Tensor2D): Promise<void> {
+  run.checkpointCancel();
+  const { hidden, sequences, model } = run;
+  const batch = batches.get(b.members.length, b.length);
+  const runs = sequences.runs(b);
+  const width = model.config.hiddenSize;
+  const before = f.length > 1 ? gather(hidden, runs, b.members.length * b.length, width) : undefined;
+  const y = tf.tidy(() => f(batch, before === undefined ? undefined : tf.tensor2d(before, [batch.batch * batch.length, width])));
+  const values = (await y.data()) as Float32Array;
+  y.dispose();
+  const out = values.length / (batch.batch * batch.length);
+  for (const [inBatch, among, count] of runs) hidden.write(among, values.subarray(inBatch * out, (inBatch + count) * out));
+  run.report(b.members.reduce((sum, m) => sum + sequences.all[m]!.length, 0));
+}
+
+function gather(hidden: HiddenStates, runs: ReturnType<Sequences['runs']>, rows: number, width: number): Float32Array {
+  const [first] = runs;
+  if (runs.length === 1 && first![2] === rows) return hidden.read(first![1], rows);
+  const out = new Float32Array(rows * width);
+  for (const [inBatch, among, count] of runs) out.set(hidden.read(among, count), inBatch * width);
+  return out;
+}
