@@ -40,6 +40,7 @@ export const ERRORS = {
   FILE_CHANGED: [65, '{file}: changed while it was read: expected {expected}, got {got}'],
   NOT_A_CHECKPOINT: [65, '{file}: not a checkpoint: {message}'],
   DTYPE_UNSUPPORTED: [65, '{file}: tensor "{tensor}": dtype {got} is not supported here: {message}'],
+  MODEL_CONFIG: [65, '{file}: key "{key}": expected {expected}, got {got}'],
   // 65: deltas
   NOT_A_DELTA: [65, '{file}: not a pith delta: {message}'],
   DELTA_VERSION: [65, '{file}: written by a later format version: expected at most {expected}, got {got}'],
