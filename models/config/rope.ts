@@ -102,15 +102,16 @@ function resolve(
   const dict = readConfig(inner, ropeSchema);
   const base = {
     theta: dict.rope_theta ?? outerTheta ?? context.theta[kind],
-    rotaryDim: rotaryDim(inner, dict.partial_rotary_factor ?? keys.partial_rotary_factor ?? 1, context),
+    rotaryDim: rotaryDim(source, inner, dict.partial_rotary_factor ?? keys.partial_rotary_factor ?? 1, context),
   };
   return { ...base, ...scaling(inner, dict, base, keys, context) };
 }
 
 /** int(headDim * factor), even; a factor below 1 only where transformers' class has one. */
-function rotaryDim(inner: ConfigSource, factor: number, { headDim, phi3 }: RopeContext): number {
+function rotaryDim(source: ConfigSource, inner: ConfigSource, factor: number, { headDim, phi3 }: RopeContext): number {
   const dim = Math.trunc(headDim * factor);
   if (!phi3 && factor !== 1) throw configError(inner, 'partial_rotary_factor', '1 for this model_type (transformers ignores it there)', factor);
+  if (factor === 1 && dim % 2 !== 0) throw configError(source, 'head_dim', 'an even number of channels, which turn in pairs', headDim);
   if (factor > 1 || dim < 2 || dim % 2 !== 0) {
     throw configError(inner, 'partial_rotary_factor', `a share of head_dim ${headDim} that leaves an even number of channels`, factor);
   }
