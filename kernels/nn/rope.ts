@@ -2,8 +2,8 @@
  * Frequencies of rotary position embeddings and their scalings to longer contexts, on the host.
  * RoPE: Su et al. 2021, arXiv 2104.09864. Linear: Chen et al. 2023, arXiv 2306.15595. Dynamic NTK: bloc97 and emozilla 2023.
  * YaRN: Peng et al. 2023, arXiv 2309.00071. LongRoPE: Ding et al. 2024, arXiv 2402.13753. llama3: Llama 3.1's scaling.
- * Powers and reciprocals are rounded to f32 where transformers rounds them: an angle is position times frequency, so at position
- * 2,000 one bit of a frequency is 1e-4 of an angle, and models were trained on the rounded ones.
+ * Every step is rounded to f32 where transformers rounds it, so the frequencies have the same bits: an angle is position times
+ * frequency, so at position 2,000 one bit of a frequency is 1e-4 of an angle, and models were trained on the rounded ones.
  */
 interface RopeBase {
   /** Wavelength base. */
@@ -138,8 +138,8 @@ function llama3(p: Of<'llama3'>): Float32Array {
     const wavelength = f32((2 * Math.PI) / f);
     if (wavelength < original / high) return f;
     if (wavelength > original / low) return f / factor;
-    const s = (original / wavelength - low) / (high - low);
-    return ((1 - s) * f) / factor + s * f;
+    const s = f32(f32(f32(original / wavelength) - low) / (high - low));
+    return f32(f32(f32(1 - s) * f) / factor) + f32(s * f);
   });
 }
 
@@ -152,8 +152,8 @@ function yarn(p: Of<'yarn'>): Float32Array {
   const end = Math.min(p.truncate ? Math.ceil(to) : to, rot - 1);
   const high = end === low ? end + 0.001 : end;
   return map(powers(theta, rot), (w, i) => {
-    // 0: fast channels, kept; 1: slow ones, interpolated
-    const ramp = Math.min(Math.max(f32((i - low) / (high - low)), 0), 1);
-    return f32(1 / f32(factor * w)) * ramp + f32(1 / w) * (1 - ramp);
+    // 1: fast channels, kept; 0: slow ones, interpolated
+    const kept = f32(1 - Math.min(Math.max(f32(f32(i - f32(low)) / f32(high - low)), 0), 1));
+    return f32(f32(1 / f32(factor * w)) * f32(1 - kept)) + f32(f32(1 / w) * kept);
   });
 }

@@ -135,14 +135,12 @@ export interface WhisperSide {
   readonly maxPositions: number;
 }
 
-/** `maxPositions` is the decoder's. */
+/** `maxPositions` is the decoder's. `scale_embedding` changes nothing: transformers 5 reads it and scales no embedding. */
 export interface WhisperConfig extends BaseConfig {
   readonly family: 'whisper';
   readonly numMelBins: number;
   readonly encoder: WhisperSide;
   readonly decoder: WhisperSide;
-  /** What the decoder's embeddings are multiplied by. */
-  readonly embedScale: number;
 }
 
 export type CausalConfig = LlamaConfig | Gpt2Config | OptConfig;

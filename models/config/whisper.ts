@@ -1,6 +1,6 @@
 /** Config of whisper. Defaults are those of transformers' class; the LayerNorms' epsilon is torch's, no key has it. */
 import * as z from 'zod';
-import { activation, commonFields, commonKeys, evenHeads, flag, readConfig, size, type ConfigSource } from './read.js';
+import { activation, commonFields, commonKeys, evenHeads, readConfig, size, type ConfigSource } from './read.js';
 import type { WhisperConfig } from './types.js';
 
 const schema = z.looseObject({
@@ -17,7 +17,6 @@ const schema = z.looseObject({
   max_source_positions: size.nullish(),
   max_target_positions: size.nullish(),
   activation_function: activation.nullish(),
-  scale_embedding: flag.nullish(),
 });
 
 export function parseWhisper(source: ConfigSource): WhisperConfig {
@@ -45,7 +44,6 @@ export function parseWhisper(source: ConfigSource): WhisperConfig {
       intermediateSize: c.decoder_ffn_dim,
       maxPositions,
     },
-    embedScale: c.scale_embedding === true ? Math.sqrt(c.d_model) : 1,
     activation: c.activation_function ?? 'gelu',
     norm: { kind: 'layer', eps: 1e-5 },
     tied: c.tie_word_embeddings ?? true,

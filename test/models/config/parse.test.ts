@@ -226,9 +226,9 @@ describe('models/config: other graphs', () => {
       family: 'vit', imageSize: [32, 32], patchSize: [16, 8], numTokens: 9, numChannels: 3, qkvBias: true, numLabels: 3, pooler: { size: 32, activation: 'tanh' },
     }); // prettier-ignore
     const side = { encoder_layers: 1, encoder_attention_heads: 2, encoder_ffn_dim: 48, decoder_layers: 2, decoder_attention_heads: 4, decoder_ffn_dim: 64 };
-    const whisper = parseModelConfig({ model_type: 'whisper', vocab_size: 96, d_model: 32, ...side, scale_embedding: true }, 'c');
+    const whisper = parseModelConfig({ model_type: 'whisper', vocab_size: 96, d_model: 32, ...side }, 'c');
     expect(whisper).to.deep.include({
-      family: 'whisper', numMelBins: 80, hiddenSize: 32, maxPositions: 448, embedScale: Math.sqrt(32), norm: { kind: 'layer', eps: 1e-5 },
+      family: 'whisper', numMelBins: 80, hiddenSize: 32, maxPositions: 448, norm: { kind: 'layer', eps: 1e-5 },
       encoder: { numLayers: 1, numHeads: 2, headDim: 16, intermediateSize: 48, maxPositions: 1500 },
       decoder: { numLayers: 2, numHeads: 4, headDim: 8, intermediateSize: 64, maxPositions: 448 },
     }); // prettier-ignore
