@@ -3,6 +3,7 @@ import * as tf from '#tf';
 import type { Blas } from '../backend/blas.js';
 import { loadWasmOn } from '../wasm/load.js';
 import { attentionKernels } from './attention.js';
+import { embeddingKernels } from './embedding.js';
 import { frozenLinearKernels } from './frozen-linear.js';
 import { gatedKernels } from './gated.js';
 import { headLossKernels } from './head-loss.js';
@@ -10,7 +11,15 @@ import { Heap, isRegistered, type FusedKernel, type NnExports, type WasmBackend 
 import { normKernels } from './norm.js';
 import { rotaryKernels } from './rotary.js';
 
-const ALL: readonly FusedKernel[] = [...normKernels, ...rotaryKernels, ...gatedKernels, ...attentionKernels, ...frozenLinearKernels, ...headLossKernels];
+const ALL: readonly FusedKernel[] = [
+  ...normKernels,
+  ...rotaryKernels,
+  ...gatedKernels,
+  ...attentionKernels,
+  ...frozenLinearKernels,
+  ...headLossKernels,
+  ...embeddingKernels,
+];
 
 /** What the kernels were made for. */
 let installed: { readonly backend: WasmBackend; readonly blas: Blas | undefined } | undefined;
