@@ -152,7 +152,7 @@ forEachBackend('gradients through whole models', (backend) => {
       for (const [i, n] of names.entries()) {
         const expected = golden.tensor(`grad.${n}`).values;
         const scale = Math.max(...expected.map(Math.abs));
-        expect(maxDifference((await grads[i]!.data()), expected), n).to.be.lessThan(2e-5 * Math.max(1, scale));
+        expect(maxDifference(await grads[i]!.data(), expected), n).to.be.lessThan(2e-5 * Math.max(1, scale));
       }
       for (const t of [value, ...grads, ...tensors.values()]) t.dispose();
       batch.dispose();
