@@ -10,6 +10,7 @@ import { headLossKernels } from './head-loss.js';
 import { Heap, isRegistered, type FusedKernel, type NnExports, type WasmBackend } from './heap.js';
 import { normKernels } from './norm.js';
 import { rotaryKernels } from './rotary.js';
+import { tokenScoreKernels } from './token-scores.js';
 
 const ALL: readonly FusedKernel[] = [
   ...normKernels,
@@ -19,6 +20,7 @@ const ALL: readonly FusedKernel[] = [
   ...frozenLinearKernels,
   ...headLossKernels,
   ...embeddingKernels,
+  ...tokenScoreKernels,
 ];
 
 /** What the kernels were made for. */
