@@ -68,7 +68,7 @@ export class RunningSums {
   /** Greatest logit and sum of e^(z - max). */
   readonly max: Float64Array;
   readonly sum: Float64Array;
-  /** Column of the greatest logit, the lowest of equals. */
+  /** Column of the greatest logit; the lowest of equals, but on a GPU any within a panel. */
   readonly top: Int32Array;
   /** The target's logit. */
   readonly picked: Float64Array;
