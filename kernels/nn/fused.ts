@@ -8,6 +8,7 @@ import { frozenLinearKernels } from './frozen-linear.js';
 import { gatedKernels } from './gated.js';
 import { headLossKernels } from './head-loss.js';
 import { Heap, isRegistered, type FusedKernel, type NnExports, type WasmBackend } from './heap.js';
+import { inputSumKernels } from './input-sums.js';
 import { normKernels } from './norm.js';
 import { rotaryKernels } from './rotary.js';
 
@@ -19,6 +20,7 @@ const ALL: readonly FusedKernel[] = [
   ...frozenLinearKernels,
   ...headLossKernels,
   ...embeddingKernels,
+  ...inputSumKernels,
 ];
 
 /** What the kernels were made for. */
