@@ -9,8 +9,17 @@ import { headLossKernels } from './head-loss.js';
 import { Heap, isRegistered, type FusedKernel, type NnExports, type WasmBackend } from './heap.js';
 import { normKernels } from './norm.js';
 import { rotaryKernels } from './rotary.js';
+import { tokenScoreKernels } from './token-scores.js';
 
-const ALL: readonly FusedKernel[] = [...normKernels, ...rotaryKernels, ...gatedKernels, ...attentionKernels, ...frozenLinearKernels, ...headLossKernels];
+const ALL: readonly FusedKernel[] = [
+  ...normKernels,
+  ...rotaryKernels,
+  ...gatedKernels,
+  ...attentionKernels,
+  ...frozenLinearKernels,
+  ...headLossKernels,
+  ...tokenScoreKernels,
+];
 
 /** What the kernels were made for. */
 let installed: { readonly backend: WasmBackend; readonly blas: Blas | undefined } | undefined;
