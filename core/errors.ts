@@ -42,6 +42,7 @@ export const ERRORS = {
   DTYPE_UNSUPPORTED: [65, '{file}: tensor "{tensor}": dtype {got} is not supported here: {message}'],
   MODEL_CONFIG: [65, '{file}: key "{key}": expected {expected}, got {got}'],
   TOKEN_RANGE: [65, '{file}: token id {got} is not in "{tensor}", which has {expected} rows: the tokenizer belongs to another model'],
+  VOCABULARY_MISMATCH: [65, '{file}: a vocabulary of {got} tokens; the reference {reference} has {expected}: their distributions cannot be compared'],
   // 65: deltas
   NOT_A_DELTA: [65, '{file}: not a pith delta: {message}'],
   DELTA_VERSION: [65, '{file}: written by a later format version: expected at most {expected}, got {got}'],

@@ -31,6 +31,8 @@ export interface CheckpointReader extends AsyncDisposable {
   readonly title?: string;
   stamp?(): string;
   sideFolder?(): Promise<string | undefined>;
+  /** Of a composed checkpoint without other files of its own: where config.json and the tokenizer lie that it runs with. */
+  configFolder?(): Promise<string | undefined>;
   /** Bytes [begin, begin + target.length) of the tensor's data, straight into `target` (a view on wasm memory, say). */
   readInto(name: string, begin: number, target: Uint8Array): Promise<void>;
 }

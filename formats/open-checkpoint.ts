@@ -1,6 +1,6 @@
 /** A file, a folder (one file, shards with or without an index) or a Hub cache snapshot -> reader. */
 import { realpathSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { PithError } from '../core/errors.js';
 import type { TensorInfo, TensorView } from '../core/tensor.js';
 import type { CheckpointFile, CheckpointReader } from './checkpoint.js';
@@ -172,6 +172,12 @@ export function checkpointFolder(path: string): string | undefined {
 /** The folder that holds a checkpoint's other files; a composed one unpacks them first. */
 export async function readerFolder(reader: CheckpointReader): Promise<string | undefined> {
   return reader.sideFolder === undefined ? checkpointFolder(reader.source) : reader.sideFolder();
+}
+
+/** Where config.json and the tokenizer of a checkpoint lie; of a single file, the folder that it is in. */
+export async function readerConfigFolder(reader: CheckpointReader): Promise<string | undefined> {
+  const folder = reader.configFolder === undefined ? await readerFolder(reader) : await reader.configFolder();
+  return folder ?? (io.stat(reader.source)?.isFile === true ? dirname(reader.source) : undefined);
 }
 
 /** The other files of a checkpoint, wherever they lie. */

@@ -7,12 +7,17 @@ import type { TensorInfo, TensorView } from '../core/tensor.js';
 import { Adapter } from '../formats/adapter/adapter.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import * as io from '../formats/io.js';
-import { checkpointFolder } from '../formats/open-checkpoint.js';
+import { checkpointFolder, readerConfigFolder } from '../formats/open-checkpoint.js';
 import { checkpointStamp } from '../formats/stamp.js';
 import { PanelKernel } from '../kernels/lowrank/panel.js';
 import { modelConfig, type ModelConfig } from '../models/modules.js';
 import { planFuse, type FusedTensor } from './fuse-plan.js';
 import { mergeTensor } from './merge-tensor.js';
+
+export interface OpenOptions {
+  /** Type of the tensors that an adapter changes; the base's where absent. Running a model wants what peft computes, which rounds nothing. */
+  readonly merged?: 'F32';
+}
 
 const BUFFER_BYTES = 4 << 20;
 
@@ -45,8 +50,11 @@ export class AdaptedReader implements CheckpointReader {
     private readonly base: CheckpointReader,
     private readonly adapter: Adapter,
     config: ModelConfig,
+    { merged }: OpenOptions,
   ) {
-    const { tensors } = planFuse(base, adapter, config, undefined);
+    const plan = planFuse(base, adapter, config, undefined);
+    const exact = (t: FusedTensor): FusedTensor => (merged === undefined || t.module === undefined ? t : { ...t, info: { ...t.info, dtype: merged } });
+    const tensors = plan.tensors.map(exact);
     this.#tensors = new Map(tensors.map((t) => [t.info.name, t]));
     this.infos = new Map(tensors.map((t) => [t.info.name, t.info]));
     this.metadata = base.metadata;
@@ -56,6 +64,10 @@ export class AdaptedReader implements CheckpointReader {
     const t = this.#tensors.get(name);
     if (t === undefined) throw new PithError('TENSOR_MISSING', { file: this.source, tensor: name });
     return t;
+  }
+
+  configFolder(): Promise<string | undefined> {
+    return readerConfigFolder(this.base);
   }
 
   stamp(): string {
@@ -110,11 +122,11 @@ export class AdaptedReader implements CheckpointReader {
 }
 
 /** `BASE+ADAPTER_DIR`. The base is closed when the adapter cannot be applied. */
-export async function openAdapted(argument: string, base: CheckpointReader, basePath: string, folder: string): Promise<CheckpointReader> {
+export async function openAdapted(argument: string, base: CheckpointReader, basePath: string, folder: string, options: OpenOptions): Promise<CheckpointReader> {
   let adapter: Adapter | undefined;
   try {
     adapter = Adapter.open(folder);
-    return new AdaptedReader(argument, base, adapter, readModelConfig(basePath));
+    return new AdaptedReader(argument, base, adapter, readModelConfig(basePath), options);
   } catch (error) {
     adapter?.[Symbol.dispose]();
     await base[Symbol.asyncDispose]();

@@ -10,6 +10,15 @@ export interface CheckpointRef {
   readonly stamp: string;
 }
 
+/** A model to run: its tensors, and the config.json that says what they are. */
+export interface ModelRef {
+  readonly checkpoint: CheckpointRef;
+  /** Parsed. */
+  readonly config: unknown;
+  /** What errors in it name. */
+  readonly configFile: string;
+}
+
 export interface TensorRef {
   readonly checkpoint: CheckpointRef;
   readonly name: string;
@@ -270,6 +279,36 @@ export interface ResizeResult {
   readonly normSq: number;
 }
 
+/** Log probabilities of tokens, each given those before it in its sequence. `settings.memoryBytes` is what the task may hold. */
+export interface ScoreTask {
+  readonly type: 'score';
+  readonly settings: RunSettings;
+  readonly model: ModelRef;
+  /** Its distributions are what the model's are compared with. */
+  readonly reference?: ModelRef;
+  readonly sequences: readonly Int32Array[];
+  /** Index of the first token that is scored, by sequence; 1 where absent, as the first token has nothing before it. */
+  readonly from?: readonly number[];
+  /** Tokens of a batch; chosen by the memory where absent. */
+  readonly batchTokens?: number;
+  /** Hidden states that memory has no room for go to files whose names begin so; they are gone when the task ends. */
+  readonly spool: string;
+}
+
+/** Of every scored token, the sequences one after the other. */
+export interface TokenScores {
+  /** -log p, nats. */
+  readonly nll: Float32Array;
+  /** The likeliest token in its place. */
+  readonly top: Int32Array;
+}
+
+export interface ScoreResult extends TokenScores {
+  readonly reference?: TokenScores;
+  /** D(reference || model) of the distributions that each scored token was drawn from, nats. */
+  readonly kld?: Float32Array;
+}
+
 /** Sets up a backend and measures it: what doctor asks. */
 export interface ProbeTask {
   readonly type: 'probe';
@@ -353,13 +392,26 @@ export interface TaskResults {
   extract: ExtractResult;
   fuse: FuseResult;
   resize: ResizeResult;
+  score: ScoreResult;
   'store-scan': StoreScanResult;
   'store-put': StorePutResult;
   'store-get': StoreGetResult;
 }
 
 export type Task =
-  EncodeTask | RatesTask | DecodeTask | HashTask | DiffTask | ProbeTask | SpectrumTask | IntrudersTask | ExtractTask | FuseTask | ResizeTask | StoreTask;
+  | EncodeTask
+  | RatesTask
+  | DecodeTask
+  | HashTask
+  | DiffTask
+  | ProbeTask
+  | SpectrumTask
+  | IntrudersTask
+  | ExtractTask
+  | FuseTask
+  | ResizeTask
+  | ScoreTask
+  | StoreTask;
 export type StoreTask = StoreScanTask | StorePutTask | StoreGetTask;
 export type ResultOf<T extends Task> = TaskResults[T['type']];
 

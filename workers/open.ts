@@ -4,12 +4,13 @@ import { isAdapterFolder } from '../formats/adapter/adapter.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import * as io from '../formats/io.js';
 import { openCheckpoint } from '../formats/open-checkpoint.js';
+import type { OpenOptions } from './adapted-reader.js';
 
-export async function openAny(argument: string): Promise<CheckpointReader> {
+export async function openAny(argument: string, options: OpenOptions = {}): Promise<CheckpointReader> {
   const composed = split(argument);
   if (composed === undefined) return openCheckpoint(argument);
-  const base = await openAny(composed.base);
-  if (composed.kind === 'adapter') return (await import('./adapted-reader.js')).openAdapted(argument, base, composed.base, composed.change);
+  const base = await openAny(composed.base, options);
+  if (composed.kind === 'adapter') return (await import('./adapted-reader.js')).openAdapted(argument, base, composed.base, composed.change, options);
   const { ChainedReader } = await import('./chained.js');
   try {
     return ChainedReader.open(argument, base, composed.change);

@@ -5,6 +5,7 @@ import type { CheckpointReader } from '../formats/checkpoint.js';
 import { checkpointStamp } from '../formats/stamp.js';
 import type { DeltaFile } from '../formats/delta/file.js';
 import type { PanelKernel } from '../kernels/lowrank/panel.js';
+import type { OpenOptions } from './adapted-reader.js';
 import { Codecs } from './codecs.js';
 import type { CheckpointRef } from './messages.js';
 import { openAny } from './open.js';
@@ -21,11 +22,11 @@ export class WorkerState extends Codecs {
   readonly #stores = new Map<string, Promise<StoreObjects>>();
 
   /** FILE_CHANGED when the files are not those that the plan saw. */
-  async reader(ref: CheckpointRef): Promise<CheckpointReader> {
-    const key = `${ref.path}\n${ref.stamp}`;
+  async reader(ref: CheckpointRef, options: OpenOptions = {}): Promise<CheckpointReader> {
+    const key = `${ref.path}\n${ref.stamp}\n${options.merged ?? ''}`;
     let reader = this.#readers.get(key);
     if (reader === undefined) {
-      reader = openAny(ref.path);
+      reader = openAny(ref.path, options);
       this.#readers.set(key, reader);
     }
     const opened = await reader;

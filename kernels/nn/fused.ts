@@ -11,6 +11,7 @@ import { Heap, isRegistered, type FusedKernel, type NnExports, type WasmBackend 
 import { inputSumKernels } from './input-sums.js';
 import { normKernels } from './norm.js';
 import { rotaryKernels } from './rotary.js';
+import { tokenScoreKernels } from './token-scores.js';
 
 const ALL: readonly FusedKernel[] = [
   ...normKernels,
@@ -21,6 +22,7 @@ const ALL: readonly FusedKernel[] = [
   ...headLossKernels,
   ...embeddingKernels,
   ...inputSumKernels,
+  ...tokenScoreKernels,
 ];
 
 /** What the kernels were made for. */

@@ -2,6 +2,7 @@
 import * as tf from '#tf';
 import { frozenLinear, decodedPanel } from './frozen-linear.js';
 import type { FrozenMatrix } from './frozen-matrix.js';
+import { activation } from './gated.js';
 import { fusedKernel, hasFused, PANEL_VALUES, runFusedAll, withGradient, type FusedKernel, type Heap, type Inputs } from './heap.js';
 
 export interface HeadOptions {
@@ -33,7 +34,7 @@ export function headLoss(x: tf.Tensor2D, w: FrozenMatrix, targets: tf.Tensor1D, 
 export function headLogits(x: tf.Tensor2D, w: FrozenMatrix, softcap: number): tf.Tensor2D {
   return tf.tidy(() => {
     const z = frozenLinear(x, w);
-    return softcap > 0 ? tf.mul(tf.tanh(tf.div(z, softcap)), softcap) : z;
+    return softcap > 0 ? tf.mul(activation(tf.div(z, softcap), 'tanh'), softcap) : z;
   });
 }
 

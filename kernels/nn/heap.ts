@@ -53,6 +53,8 @@ export interface NnExports {
   gatedGrad(gate: number, up: number, dy: number, dgate: number, dup: number, n: number, kind: number): void;
   logSumExpRows(z: number, targets: number, lse: number, picked: number, rows: number, n: number, cap: number): void;
   crossEntropyGradRows(z: number, targets: number, lse: number, weight: number, rows: number, n: number, cap: number): void;
+  panelSums(z: number, targets: number, out: number, rows: number, n: number): void;
+  panelDivergence(z: number, r: number, zSums: number, rSums: number, out: number, rows: number, n: number): void;
   widenBf16(from: number, out: number, n: number): void;
   axpy(x: number, y: number, a: number, n: number): void;
   addRow(y: number, b: number, rows: number, n: number): void;

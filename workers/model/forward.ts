@@ -16,6 +16,8 @@ export interface ForwardRun {
   /** Tokens of a batch. */
   readonly batchTokens: number;
   readonly hidden: HiddenStates;
+  /** What gathered rows of the embeddings may take; all at once by default. */
+  readonly tableBytes?: number;
   readonly checkpointCancel: () => void;
   /** A block, or what comes before or after them, was done for so many tokens. */
   readonly report: (tokens: number) => void;
@@ -44,32 +46,40 @@ export class Batches implements Disposable {
 /** Embeddings of all sequences into `hidden`. */
 export async function embedAll(run: ForwardRun, batches: Batches): Promise<void> {
   const { model, reader, sequences } = run;
-  const all = sequences.batches(run.batchTokens);
   const [words, ...others] = model.input.tables;
-  const ids = new Map([[words!.name, concat(sequences.all)]]);
-  // 0 is what padding asks for
-  ids.set(words!.name, Int32Array.of(0, ...new Set(ids.get(words!.name))));
+  const all = sequences.batches(run.batchTokens);
   const longest = all[0]?.length ?? 0;
-  for (const t of others)
-    ids.set(
-      t.name,
-      Int32Array.from({ length: Math.min(t.rows, longest + POSITION_SLACK) }, (_, i) => i),
-    );
-  using weights = await PartWeights.load(reader, model.input, ids);
-  for (const b of all) await step(run, b, batches, (batch) => model.embed(weights, sequences.ids(b), batch));
+  for (const { group, ids } of groups(run, all)) {
+    const wanted = new Map([[words!.name, ids]]);
+    for (const t of others) wanted.set(t.name, upTo(Math.min(t.rows, longest + POSITION_SLACK)));
+    using weights = await PartWeights.load(reader, model.input, wanted);
+    for (const b of group) await step(run, b, batches, (batch) => model.embed(weights, sequences.ids(b), batch));
+  }
 }
 
 /** Rows before the first position: OPT has two. */
 const POSITION_SLACK = 2;
 
-function concat(all: readonly Int32Array[]): Int32Array {
-  const out = new Int32Array(all.reduce((sum, s) => sum + s.length, 0));
-  let at = 0;
-  for (const s of all) {
-    out.set(s, at);
-    at += s.length;
+const upTo = (n: number): Int32Array => Int32Array.from({ length: n }, (_, i) => i);
+
+/** Batches that together need so few rows of the embedding that these fit in memory, but at least one batch a group. */
+function* groups(run: ForwardRun, all: readonly SequenceBatch[]): Generator<{ group: SequenceBatch[]; ids: Int32Array }> {
+  const { tableBytes = Infinity, model, sequences } = run;
+  const rows = tableBytes / (4 * model.input.tables[0]!.columns);
+  // 0 is what padding asks for
+  let ids = new Set([0]);
+  let group: SequenceBatch[] = [];
+  for (const b of all) {
+    const own = new Set(b.members.flatMap((m) => [...sequences.all[m]!]));
+    const together = new Set([...ids, ...own]);
+    if (group.length > 0 && together.size > rows) {
+      yield { group, ids: Int32Array.from(ids) };
+      group = [];
+      ids = new Set([0, ...own]);
+    } else ids = together;
+    group.push(b);
   }
-  return out;
+  if (group.length > 0) yield { group, ids: Int32Array.from(ids) };
 }
 
 /** One block over all sequences, in place. `wrap` puts something on the block's weights: a tap, an adapter. */

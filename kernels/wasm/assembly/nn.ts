@@ -511,6 +511,65 @@ export function crossEntropyGradRows(z: usize, targets: usize, lse: usize, weigh
   }
 }
 
+// Far below any logit; its differences are finite
+const LOWEST: f32 = -1e30;
+
+// Rows of logits over a panel of the vocabulary: out (rows, 4) = the greatest m, sum e^(z - m), the first column that has m, the
+// target's logit (LOWEST where the target lies in another panel)
+export function panelSums(z: usize, targets: usize, out: usize, rows: i32, n: i32): void {
+  for (let row = 0; row < rows; row++) {
+    let top = f32x4.splat(-Infinity);
+    let i = 0;
+    for (; i + 4 <= n; i += 4) top = f32x4.max(top, v128.load(at(z, i)));
+    if (i < n) top = f32x4.max(top, tail(at(z, i), n - i, -Infinity));
+    const m = max(max(f32x4.extract_lane(top, 0), f32x4.extract_lane(top, 1)), max(f32x4.extract_lane(top, 2), f32x4.extract_lane(top, 3)));
+    const mv = f32x4.splat(m);
+    let sum = f64x2.splat(0);
+    for (i = 0; i + 4 <= n; i += 4) sum = f64x2.add(sum, pairs(exp4(f32x4.sub(v128.load(at(z, i)), mv))));
+    if (i < n) sum = f64x2.add(sum, pairs(exp4(f32x4.sub(tail(at(z, i), n - i, -Infinity), mv))));
+    let column = 0;
+    while (column < n - 1 && load<f32>(at(z, column)) < m) column++;
+    const target = load<i32>(at(targets, row));
+    store<f32>(out, m);
+    store<f32>(out, <f32>(f64x2.extract_lane(sum, 0) + f64x2.extract_lane(sum, 1)), 4);
+    store<f32>(out, <f32>column, 8);
+    store<f32>(out, target < 0 || target >= n ? LOWEST : load<f32>(at(z, target)), 12);
+    z = at(z, n);
+    out += 16;
+  }
+}
+
+// out[row] = sum e^(r - mr) ((r - mr) - (z - mz)); the maxima are the first of every 4 of panelSums
+export function panelDivergence(z: usize, r: usize, zSums: usize, rSums: usize, out: usize, rows: i32, n: i32): void {
+  for (let row = 0; row < rows; row++) {
+    const zm = f32x4.splat(load<f32>(at(zSums, 4 * row)));
+    const rm = f32x4.splat(load<f32>(at(rSums, 4 * row)));
+    let sum = f64x2.splat(0);
+    for (let i = 0; i < n; i += 4) {
+      const whole = i + 4 <= n;
+      // beyond the end e is 0 and the difference -mr + mz + a finite number
+      const a = f32x4.sub(whole ? v128.load(at(r, i)) : tail(at(r, i), n - i, LOWEST), rm);
+      const b = f32x4.sub(whole ? v128.load(at(z, i)) : tail(at(z, i), n - i, LOWEST), zm);
+      const e = exp4(a);
+      const d = f32x4.sub(a, b);
+      sum = f64x2.add(sum, f64x2.mul(f64x2.promote_low_f32x4(e), f64x2.promote_low_f32x4(d)));
+      sum = f64x2.add(sum, f64x2.mul(f64x2.promote_low_f32x4(high(e)), f64x2.promote_low_f32x4(high(d))));
+    }
+    store<f32>(at(out, row), <f32>(f64x2.extract_lane(sum, 0) + f64x2.extract_lane(sum, 1)));
+    z = at(z, n);
+    r = at(r, n);
+  }
+}
+
+@inline function high(v: v128): v128 {
+  return i8x16.shuffle(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+
+// lanes 0 + 2 and 1 + 3 in f64
+@inline function pairs(v: v128): v128 {
+  return f64x2.add(f64x2.promote_low_f32x4(v), f64x2.promote_low_f32x4(high(v)));
+}
+
 // bf16 patterns -> f32, from the end: `out` may begin where the patterns do
 export function widenBf16(from: usize, out: usize, n: i32): void {
   let i = n;

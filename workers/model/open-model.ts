@@ -1,0 +1,17 @@
+/** A model that a task names: its checkpoint opened, its config read, every tensor of the graph checked. */
+import type { CheckpointReader } from '../../formats/checkpoint.js';
+import type { CausalModel } from '../../models/causal.js';
+import { requireCausalConfig } from '../../models/config/parse.js';
+import { causalModel } from '../../models/index.js';
+import type { ModelRef } from '../messages.js';
+import type { OpenOptions } from '../adapted-reader.js';
+import type { WorkerState } from '../state.js';
+
+/** How a checkpoint is opened to be run. */
+export const RUN: OpenOptions = { merged: 'F32' };
+
+export async function openModel(state: WorkerState, ref: ModelRef): Promise<{ model: CausalModel; reader: CheckpointReader }> {
+  const reader = await state.reader(ref.checkpoint, RUN);
+  const config = requireCausalConfig(ref.config, ref.configFile);
+  return { model: await causalModel(config, { file: ref.checkpoint.path, infos: reader.infos }), reader };
+}
