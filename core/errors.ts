@@ -63,6 +63,13 @@ export const ERRORS = {
   ADAPTER_BASE: [65, '{file}: module "{module}" does not fit the base {base}: expected {expected}, got {got}'],
   NOTHING_TO_EXTRACT: [65, '{file}: no module differs from the base {base} in what was selected'],
   RESIDUAL_MALFORMED: [65, 'damaged residual stream: {message}'],
+  // 65: statistics
+  NOT_STATS: [65, '{file}: not a statistics file: {message}; `pith calibrate` makes one'],
+  STATS_VERSION: [65, '{file}: written by a later format version: expected at most {expected}, got {got}'],
+  STATS_MALFORMED: [65, '{file}: damaged statistics: {message}'],
+  STATS_MODEL: [65, '{file}: statistics of another model ({model}): expected content {expected}, got {got}'],
+  STATS_MISSING: [65, '{file}: no {statistic} of module "{module}" in it; see --stats and --fisher of `pith calibrate`'],
+  INPUT_NOT_FINITE: [65, '{file}: the input of module "{module}" is not finite in sequence {sequence}, token {token}'],
   // 65: stores
   NOT_A_STORE: [65, '{file}: not a pith store: {message}'],
   STORE_VERSION: [65, '{file}: written by a later store version: expected at most {expected}, got {got}'],

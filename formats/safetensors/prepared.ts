@@ -21,8 +21,16 @@ export interface PreparedFiles {
 
 const METADATA = { format: 'pt' };
 
-/** One file at `path`, or `model.safetensors` or shards in the folder `path`. The files must not exist. */
-export function prepareFiles(path: string, infos: readonly TensorInfo[], options: { readonly single: boolean; readonly shardBytes?: number }): PreparedFiles {
+export interface PrepareOptions {
+  readonly single: boolean;
+  readonly shardBytes?: number;
+  readonly metadata?: Readonly<Record<string, string>>;
+  /** A file that is there with this header and size is gone on with; another one is replaced. */
+  readonly resume?: boolean;
+}
+
+/** One file at `path`, or `model.safetensors` or shards in the folder `path`. The files must not exist, unless to resume. */
+export function prepareFiles(path: string, infos: readonly TensorInfo[], options: PrepareOptions): PreparedFiles {
   const groups = options.single ? [infos] : splitShards(infos, options.shardBytes ?? DEFAULT_SHARD_BYTES);
   if (!options.single) io.mkdir(path);
   const places = new Map<string, Place>();
@@ -32,20 +40,36 @@ export function prepareFiles(path: string, infos: readonly TensorInfo[], options
   groups.forEach((group, i) => {
     const name = groups.length === 1 ? 'model.safetensors' : shardName(i, groups.length);
     const file = options.single ? path : join(path, name);
-    const { header, offsets, fileBytes } = buildHeader(canonicalOrder(group), METADATA, file);
-    const fd = io.openWrite(file, 'wx');
-    try {
-      io.truncate(fd, fileBytes, file);
-      io.writeFully(fd, header, 0, file);
-    } finally {
-      io.close(fd);
-    }
+    const { header, offsets, fileBytes } = buildHeader(canonicalOrder(group), { ...METADATA, ...options.metadata }, file);
+    if (options.resume !== true || !isPrepared(file, header, fileBytes)) create(file, header, fileBytes, options.resume === true);
     for (const [tensor, { begin }] of offsets) places.set(tensor, { file, position: header.length + begin });
     for (const t of group) weightMap.set(t.name, name);
     files.push(file);
     bytes += fileBytes;
   });
   return { places, files, bytes, finish: () => finish(path, infos, files, weightMap) };
+}
+
+function create(file: string, header: Uint8Array, fileBytes: number, replace: boolean): void {
+  const fd = io.openWrite(file, replace ? 'w+' : 'wx');
+  try {
+    io.truncate(fd, fileBytes, file);
+    io.writeFully(fd, header, 0, file);
+  } finally {
+    io.close(fd);
+  }
+}
+
+function isPrepared(file: string, header: Uint8Array, fileBytes: number): boolean {
+  if (io.stat(file)?.bytes !== fileBytes) return false;
+  const there = new Uint8Array(header.length);
+  const fd = io.openRead(file);
+  try {
+    io.readFully(fd, there, 0, file);
+  } finally {
+    io.close(fd);
+  }
+  return Buffer.compare(there, header) === 0;
 }
 
 function finish(folder: string, infos: readonly TensorInfo[], files: readonly string[], weightMap: ReadonlyMap<string, string>): void {

@@ -8,6 +8,7 @@ import { frozenLinearKernels } from './frozen-linear.js';
 import { gatedKernels } from './gated.js';
 import { headLossKernels } from './head-loss.js';
 import { Heap, isRegistered, type FusedKernel, type NnExports, type WasmBackend } from './heap.js';
+import { inputSumKernels } from './input-sums.js';
 import { normKernels } from './norm.js';
 import { rotaryKernels } from './rotary.js';
 import { tokenScoreKernels } from './token-scores.js';
@@ -20,6 +21,7 @@ const ALL: readonly FusedKernel[] = [
   ...frozenLinearKernels,
   ...headLossKernels,
   ...embeddingKernels,
+  ...inputSumKernels,
   ...tokenScoreKernels,
 ];
 

@@ -58,6 +58,7 @@ export interface NnExports {
   widenBf16(from: number, out: number, n: number): void;
   axpy(x: number, y: number, a: number, n: number): void;
   addRow(y: number, b: number, rows: number, n: number): void;
+  columnSums(x: number, squares: number, absolutes: number, rows: number, n: number): void;
 }
 
 /** Values of a panel of frozen weights that is decoded at a time: 4 MiB in f32, about what a core's cache holds. */

@@ -5,6 +5,7 @@ import { Batch } from '../../models/batch.js';
 import type { CausalModel } from '../../models/causal.js';
 import type { Scope } from '../../models/graph.js';
 import type { HiddenStates } from './hidden.js';
+import { SeenEnough, type InputTap } from './input-tap.js';
 import type { SequenceBatch, Sequences } from './sequences.js';
 import { PartWeights } from './weights.js';
 
@@ -81,12 +82,28 @@ function* groups(run: ForwardRun, all: readonly SequenceBatch[]): Generator<{ gr
   if (group.length > 0) yield { group, ids: Int32Array.from(ids) };
 }
 
-/** One block over all sequences, in place. `scope` wraps the block's weights: a tap, an adapter. */
+/** One block over all sequences, in place. `wrap` puts something on the block's weights: a tap, an adapter. */
 export async function runBlock(run: ForwardRun, index: number, batches: Batches, wrap: (weights: PartWeights) => Scope = (w) => w): Promise<void> {
   using weights = await PartWeights.load(run.reader, run.model.blocks[index]!);
   const scope = wrap(weights);
   for (const b of run.sequences.batches(run.batchTokens)) {
     await step(run, b, batches, (batch, x) => run.model.block(index, scope, x!, batch));
+  }
+}
+
+/** The same with a tap on the inputs of the block's linear layers. A tap that stops leaves the hidden states as they were. */
+export async function runTapped(run: ForwardRun, index: number, batches: Batches, tap: InputTap): Promise<void> {
+  using weights = await PartWeights.load(run.reader, run.model.blocks[index]!);
+  const scope = tap.wrap(weights);
+  for (const b of run.sequences.batches(run.batchTokens)) {
+    tap.begin(b);
+    try {
+      await step(run, b, batches, (batch, x) => run.model.block(index, scope, x!, batch));
+    } catch (error) {
+      if (!(error instanceof SeenEnough)) throw error;
+      reportBatch(run, b);
+    }
+    await tap.settle();
   }
 }
 
@@ -108,7 +125,11 @@ async function step(run: ForwardRun, b: SequenceBatch, batches: Batches, f: (bat
   y.dispose();
   const out = values.length / (batch.batch * batch.length);
   for (const [inBatch, among, count] of runs) hidden.write(among, values.subarray(inBatch * out, (inBatch + count) * out));
-  run.report(b.members.reduce((sum, m) => sum + sequences.all[m]!.length, 0));
+  reportBatch(run, b);
+}
+
+function reportBatch({ report, sequences }: ForwardRun, b: SequenceBatch): void {
+  report(b.members.reduce((sum, m) => sum + sequences.all[m]!.length, 0));
 }
 
 function gather(hidden: HiddenStates, runs: ReturnType<Sequences['runs']>, rows: number, width: number): Float32Array {

@@ -597,3 +597,25 @@ export function addRow(y: usize, b: usize, rows: i32, n: i32): void {
     y = at(y, n);
   }
 }
+
+// squares[j] += x[i, j]^2 and absolutes[j] += |x[i, j]| over all rows, both in f64
+export function columnSums(x: usize, squares: usize, absolutes: usize, rows: i32, n: i32): void {
+  for (let row = 0; row < rows; row++) {
+    let j = 0;
+    for (; j + 2 <= n; j += 2) {
+      const v = f64x2.promote_low_f32x4(v128.load64_zero(at(x, j)));
+      const s = squares + ((<usize>j) << 3);
+      const a = absolutes + ((<usize>j) << 3);
+      v128.store(s, f64x2.add(v128.load(s), f64x2.mul(v, v)));
+      v128.store(a, f64x2.add(v128.load(a), f64x2.abs(v)));
+    }
+    for (; j < n; j++) {
+      const v = <f64>load<f32>(at(x, j));
+      const s = squares + ((<usize>j) << 3);
+      const a = absolutes + ((<usize>j) << 3);
+      store<f64>(s, load<f64>(s) + v * v);
+      store<f64>(a, load<f64>(a) + abs(v));
+    }
+    x = at(x, n);
+  }
+}
