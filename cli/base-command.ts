@@ -2,7 +2,7 @@
 import { Command, type Interfaces } from '@oclif/core';
 import type { Pipeline } from '../core/events.js';
 import { pithVersion } from '../core/version.js';
-import { PithError } from '../core/errors.js';
+import { PithError, printable } from '../core/errors.js';
 import { asPithError, errorDocument, plainExit } from './errors.js';
 import { commonFlags } from './flags.js';
 import type { RunOptions } from '../pipelines/run-options.js';
@@ -60,6 +60,11 @@ export abstract class PithCommand extends Command {
   /** Runs a pipeline with its progress on stderr. */
   protected follow<Report>(pipeline: Pipeline<Report>): Promise<Report> {
     return follow(pipeline, { json: this.#json, quiet: this.#quiet });
+  }
+
+  /** Doubts about an input, on stderr; a JSON result holds them itself. */
+  protected warnings(messages: readonly string[]): void {
+    if (!this.#json && !this.#quiet) for (const message of messages) this.logToStderr(`warning: ${printable(message)}`);
   }
 
   /** The result on stdout: one JSON document under `--json`, else the text. */

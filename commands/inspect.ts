@@ -5,6 +5,7 @@ import { spectrumTable } from '../cli/spectrum-view.js';
 import { PithCommand } from '../cli/base-command.js';
 import { formatBytes } from '../cli/sizes.js';
 import { table } from '../cli/table.js';
+import { printable } from '../core/errors.js';
 import { inspectCheckpoint } from '../pipelines/inspect.js';
 import { checkReportFile, writeReportFile } from '../pipelines/report-file.js';
 import { spectra } from '../pipelines/spectrum.js';
@@ -14,16 +15,18 @@ export default class Inspect extends PithCommand {
   static override examples = [
     '<%= config.bin %> inspect llama',
     '<%= config.bin %> inspect model.safetensors --tensors',
+    '<%= config.bin %> inspect model-Q4_K_M.gguf --tensors',
     '<%= config.bin %> inspect llama --json',
     "<%= config.bin %> inspect llama --spectrum --include '*.q_proj.*' --report q.html",
   ];
-  static override args = { checkpoint: Args.string({ required: true, description: 'folder, .safetensors file or Hub cache folder' }) };
+  static override args = { checkpoint: Args.string({ required: true, description: 'folder, .safetensors or .gguf file, Hub cache folder' }) };
   static override flags = { tensors: Flags.boolean({ description: 'list every tensor' }), ...viewFlags, ...selectFlags, ...runFlags };
 
   async run(): Promise<void> {
     const { args, flags } = await this.parse(Inspect);
     if (flags.report !== undefined) checkReportFile(flags.report, flags.force);
     const r = await inspectCheckpoint(args.checkpoint);
+    this.warnings(r.warnings);
     const selects = selector(flags.include, flags.exclude);
     const run = this.runOptions(flags);
     const found = flags.spectrum ? await this.follow(spectra({ ...run, checkpoint: args.checkpoint, selects })) : undefined;
@@ -35,6 +38,7 @@ export default class Inspect extends PithCommand {
     this.result({ ...r, tensors }, () => {
       const lines = [
         `${r.source}: ${r.tensors.length} tensors, ${r.parameters.toLocaleString('en-US')} parameters, ${formatBytes(r.totalBytes)} in ${r.files.length} file${r.files.length === 1 ? '' : 's'}`,
+        ...(r.facts === undefined ? [] : [factsLine(r.format, r.facts)]),
         table(
           ['dtype', 'tensors', 'bytes'],
           Object.entries(r.dtypes).map(([d, v]) => [d, v.tensors, formatBytes(v.bytes)]),
@@ -43,8 +47,8 @@ export default class Inspect extends PithCommand {
       if (flags.tensors) {
         lines.push(
           table(
-            ['tensor', 'dtype', 'shape', 'bytes'],
-            tensors.map((t) => [t.name, t.dtype, t.shape.join('x'), formatBytes(t.bytes)]),
+            ['tensor', 'dtype', 'shape', 'bytes', ...(r.facts === undefined ? [] : ['in the file'])],
+            tensors.map((t) => [t.name, t.dtype, t.shape.join('x'), formatBytes(t.bytes), ...(t.storedName === undefined ? [] : [t.storedName])]),
           ),
         );
       }
@@ -53,3 +57,9 @@ export default class Inspect extends PithCommand {
     });
   }
 }
+
+/** `contextLength` -> `context length`. */
+const factsLine = (format: string, facts: Readonly<Record<string, string | number>>): string => {
+  const words = Object.entries(facts).map(([key, value]) => `${key.replace(/[A-Z]/g, (c) => ` ${c.toLowerCase()}`)} ${printable(String(value))}`);
+  return `${format}: ${words.join('; ')}`;
+};

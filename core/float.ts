@@ -44,6 +44,9 @@ function valueTable(dtype: DType): Float32Array {
   return table;
 }
 
+/** Values of all f16 patterns. */
+export const f16Values = (): Float32Array => valueTable('F16');
+
 export function isFloat(dtype: DType): boolean {
   return DTYPES[dtype].float !== undefined || dtype === 'F8_E8M0' || dtype === 'F64';
 }

@@ -20,6 +20,7 @@ import { WorkerPool } from '../workers/pool.js';
 import { planExtract, sameBytes, type ExtractPlan, type ExtractSelection, type LoraPlan } from './adapter-plan.js';
 import { adapterCard, taskType } from './adapter-card.js';
 import { checkOutput, published, requireSpace, RESULT } from './publish.js';
+import { readerWarnings } from './reader-warnings.js';
 import { resolveRunDevice, runSettings, type RunOptions } from './run-options.js';
 import { runJobs, type Job } from './schedule.js';
 
@@ -80,8 +81,9 @@ export async function* adapterExtract(o: ExtractOptions): Pipeline<ExtractReport
   try {
     await using tuned = await openAny(o.tuned);
     await using base = await openAny(o.base);
-    const plan = await planExtract({ base, tuned }, readModelConfig(o.tuned), o);
+    const plan = await planExtract({ base, tuned }, await readModelConfig(tuned), o);
     if (plan.lora.length === 0 && plan.saved.length === 0) throw new PithError('NOTHING_TO_EXTRACT', { file: o.tuned, base: o.base });
+    yield* readerWarnings(JOB, base, tuned);
     for (const message of plan.warnings) yield { type: 'warning', job: JOB, code: 'ADAPTER', message };
     const most = plan.lora.flatMap((m) => factorInfos(o, m, Math.min(o.rule.maxRank, ...m.sides)));
     const bytes =

@@ -7,7 +7,7 @@ import { Adapter } from '../formats/adapter/adapter.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import { copyFile } from '../formats/delta/side-files.js';
 import * as io from '../formats/io.js';
-import { checkpointFolder, listSideFiles } from '../formats/open-checkpoint.js';
+import { readerSideFiles } from '../formats/open-checkpoint.js';
 import { prepareFiles, type PreparedFiles } from '../formats/safetensors/prepared.js';
 import { checkpointStamp } from '../formats/stamp.js';
 import type { FuseResult, FuseTask } from '../workers/messages.js';
@@ -17,6 +17,7 @@ import { readModelConfig } from '../workers/adapted-reader.js';
 import { deltaEncode, type EncodeOptions, type EncodeReport } from './delta-encode.js';
 import { planFuse, type FusedTensor, type FusePlan } from '../workers/fuse-plan.js';
 import { checkOutput, published, requireSpace, RESULT } from './publish.js';
+import { readerWarnings } from './reader-warnings.js';
 import { runSettings, type RunOptions } from './run-options.js';
 import { runJobs, type Job } from './schedule.js';
 
@@ -59,7 +60,8 @@ export async function* adapterFuse(o: FuseOptions): Pipeline<FuseReport> {
   try {
     using adapter = Adapter.open(o.adapter);
     await using base = await openAny(o.base);
-    const config = readModelConfig(o.base);
+    yield* readerWarnings(JOB, base);
+    const config = await readModelConfig(base);
     const plan = planFuse(base, adapter, config, o.dtype);
     if (plan.untied) {
       const message = 'the adapter changes the output head in another way than the embedding it shares a weight with: the result has a head of its own';
@@ -126,9 +128,7 @@ const TORCH_NAMES: Partial<Record<DType, string>> = { BF16: 'bfloat16', F16: 'fl
 
 /** The base's other files; config.json says what the tensors now are. Other weights and indexes of the folder stay behind. */
 async function sideFiles(o: FuseOptions, plan: FusePlan, base: CheckpointReader, out: string): Promise<void> {
-  const folder = checkpointFolder(o.base);
-  if (folder === undefined) return;
-  for (const f of listSideFiles(folder, base.files)) {
+  for (const f of await readerSideFiles(base)) {
     if (/\.(safetensors|bin|pt|pth|gguf|h5|msgpack|onnx)$|\.index\.json$/.test(f.name)) continue;
     const to = join(out, f.name);
     io.mkdir(join(to, '..'));

@@ -88,7 +88,7 @@ function capOf(o: LintOptions): number | undefined {
 async function basePaths(o: LintOptions, adapter: Adapter): Promise<string[] | undefined> {
   if (o.base === undefined) return undefined;
   await using base = await openAny(o.base);
-  const config = readModelConfig(o.base);
+  const config = await readModelConfig(base);
   planFuse(base, adapter, config, undefined);
   return modulesOf(base.infos, config).modules.map((m) => m.path);
 }

@@ -19,6 +19,7 @@ import { reachTarget, type TargetRun } from './delta-target.js';
 import { methodsOf, type MethodOptions } from './delta-methods.js';
 import { planDelta, type DeltaPlan, type PlannedTensor } from './delta-plan.js';
 import { Journal, refuseExisting } from './journal.js';
+import { keptAsRead, readerWarnings } from './reader-warnings.js';
 import { resolveRunDevice, runSettings, type RunOptions } from './run-options.js';
 import { runJobs, type Job } from './schedule.js';
 
@@ -97,6 +98,8 @@ export async function* deltaEncode(o: EncodeOptions): Pipeline<EncodeReport> {
     await using base = o.base === undefined ? undefined : await openAny(o.base);
     if (tuned.files.length === 0)
       throw new PithError('USAGE', { message: `--tuned ${o.tuned}: a delta is of files; write them first (adapter fuse has --save delta)` });
+    yield* readerWarnings(JOB, base, tuned);
+    yield* keptAsRead(JOB, tuned);
     const plan = planDelta(base, tuned, await methodsOf(o));
     const lossy = plan.tensors.some((t) => t.method > 0);
     const device: Device = lossy ? await resolveRunDevice(o.device) : 'cpu';

@@ -1,11 +1,13 @@
 /** `pith diff`: tensor by tensor, what a fine-tune changed. */
 import type { Pipeline } from '../core/events.js';
+import { isFloat } from '../core/float.js';
 import { byteLength, sameShape } from '../core/shape.js';
 import { checkpointStamp } from '../formats/stamp.js';
 import { placeOf, type Place } from '../models/place.js';
 import type { DiffResult, DiffTask } from '../workers/messages.js';
 import { openAny, resolveCheckpoint } from '../workers/open.js';
 import { WorkerPool } from '../workers/pool.js';
+import { readerWarnings } from './reader-warnings.js';
 import { INTRUDER_DEFAULTS, intruders, type IntrudersResult } from './intruders.js';
 import { runSettings, type RunOptions } from './run-options.js';
 import { runJobs, type Job } from './schedule.js';
@@ -22,6 +24,7 @@ export interface DiffOptions extends RunOptions {
 
 export interface DiffedTensor {
   readonly name: string;
+  /** `reshaped`: of another shape, or of another dtype that is no float. */
   readonly status: 'same' | 'changed' | 'added' | 'removed' | 'reshaped';
   readonly dtype: string;
   readonly shape: readonly number[];
@@ -57,6 +60,7 @@ export async function* diffCheckpoints(o: DiffOptions): Pipeline<DiffReport> {
     base: { path: resolveCheckpoint(o.base), stamp: checkpointStamp(base) },
     tuned: { path: resolveCheckpoint(o.tuned), stamp: checkpointStamp(tuned) },
   };
+  yield* readerWarnings(JOB, base, tuned);
   const settings = runSettings(o, 'cpu');
   const jobs: Job<DiffTask>[] = [];
   const tensors = new Map<string, DiffedTensor>();
@@ -65,8 +69,11 @@ export async function* diffCheckpoints(o: DiffOptions): Pipeline<DiffReport> {
     const b = tuned.infos.get(name);
     const info = (b ?? a)!;
     const status = a === undefined ? 'added' : b === undefined ? 'removed' : 'reshaped';
-    tensors.set(name, { name, status, dtype: info.dtype, shape: info.shape, place: placeOf(name) });
-    if (a === undefined || b?.dtype !== a.dtype || !sameShape(a.shape, b.shape)) continue;
+    const dtype = a === undefined || b === undefined || a.dtype === b.dtype ? info.dtype : `${a.dtype} -> ${b.dtype}`;
+    tensors.set(name, { name, status, dtype, shape: info.shape, place: placeOf(name) });
+    if (a === undefined || b === undefined || !sameShape(a.shape, b.shape)) continue;
+    // floats of two dtypes, a quantized model and its original, say, are compared by their values
+    if (a.dtype !== b.dtype && !(isFloat(a.dtype) && isFloat(b.dtype))) continue;
     const task: DiffTask = { type: 'diff', settings, base: { checkpoint: refs.base, name }, tuned: { checkpoint: refs.tuned, name } };
     jobs.push({ label: name, bytes: byteLength(b.dtype, b.shape), memoryBytes: 32 << 20, task });
   }

@@ -22,7 +22,7 @@ export interface MatrixWork<T extends Task> {
   readonly memoryBytes: (m: number, n: number) => number;
 }
 
-/** By tensor name: float tensors of two or more dimensions, conv kernels as (out, in kh kw); with a base, those alike in it. */
+/** By tensor name: float tensors of two or more dimensions, conv kernels as (out, in kh kw); with a base, those of one shape with a float tensor in it. */
 export async function* eachMatrix<T extends Task>(o: MatrixOptions, work: MatrixWork<T>): Pipeline<ReadonlyMap<string, ResultOf<T>>> {
   const started = performance.now();
   await using tuned = await openAny(o.checkpoint);
@@ -36,7 +36,7 @@ export async function* eachMatrix<T extends Task>(o: MatrixOptions, work: Matrix
     const [m, n] = matrixShape(shape);
     if (Math.min(m, n) < 2) continue;
     const twin = base?.infos.get(name);
-    if (base !== undefined && (twin?.dtype !== dtype || !sameShape(twin.shape, shape))) continue;
+    if (base !== undefined && (twin === undefined || !isFloat(twin.dtype) || !sameShape(twin.shape, shape))) continue;
     const task = work.task(settings, { checkpoint: ref, name }, baseRef && { checkpoint: baseRef, name });
     jobs.push({ label: name, bytes: byteLength(dtype, shape), memoryBytes: work.memoryBytes(m, n), task });
   }

@@ -16,6 +16,7 @@ import { contentPrefix, MODEL_NAME, STORE_VERSION, type StoredModel } from '../f
 import type { CheckpointRef, StoreGetTask, StorePutResult, StorePutTask, StoreScanResult, StoreScanTask } from '../workers/messages.js';
 import { openAny, resolveCheckpoint } from '../workers/open.js';
 import { WorkerPool } from '../workers/pool.js';
+import { keptAsRead, readerWarnings } from './reader-warnings.js';
 import { runSettings, type RunOptions } from './run-options.js';
 import { runJobs, type Job } from './schedule.js';
 import { StoreIndex } from './store-index.js';
@@ -95,6 +96,8 @@ export async function* storeAdd(o: StoreAddOptions): Pipeline<StoreAddReport> {
   };
   refuse();
   if (reader.files.length === 0) throw new PithError('NOT_A_CHECKPOINT', { file: o.checkpoint, message: 'no safetensors file to store' });
+  yield* readerWarnings(JOB, reader);
+  yield* keptAsRead(JOB, reader);
   await using pool = new WorkerPool({ threads: o.threads });
   const ref = { path: resolveCheckpoint(o.checkpoint), stamp: checkpointStamp(reader) };
   const run: Run = {
@@ -139,7 +142,7 @@ function planAndPin({ store, headers, sideFiles }: Run, work: Work, unique: read
 }
 
 function modelName(o: StoreAddOptions, reader: CheckpointReader): string {
-  const name = o.name ?? (reader.title ?? basename(resolve(o.checkpoint))).replace(/\.safetensors$/, '');
+  const name = o.name ?? (reader.title ?? basename(resolve(o.checkpoint))).replace(/\.(safetensors|gguf)$/, '');
   if (!MODEL_NAME.test(name)) {
     throw new PithError('USAGE', { message: `"${name}" cannot name a model: letters, digits, ".", "_" and "-", at most 128; give --name` });
   }

@@ -1,13 +1,13 @@
 /** A base with an adapter applied, as a checkpoint: changed tensors are merged when they are read, one at a time. */
 import { join } from 'node:path';
 import { PithError } from '../core/errors.js';
-import { byteLength, rowLength } from '../core/shape.js';
-import { DTYPES } from '../core/dtype.js';
+import { byteLength } from '../core/shape.js';
 import type { TensorInfo, TensorView } from '../core/tensor.js';
 import { Adapter } from '../formats/adapter/adapter.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import * as io from '../formats/io.js';
-import { checkpointFolder, readerConfigFolder } from '../formats/open-checkpoint.js';
+import { readerConfigFolder, readerFolder } from '../formats/open-checkpoint.js';
+import { rowSlice } from '../formats/row-slice.js';
 import { checkpointStamp } from '../formats/stamp.js';
 import { PanelKernel } from '../kernels/lowrank/panel.js';
 import { modelConfig, type ModelConfig } from '../models/modules.js';
@@ -22,8 +22,8 @@ export interface OpenOptions {
 const BUFFER_BYTES = 4 << 20;
 
 /** The model's config.json, or nothing beside a bare file. */
-export function readModelConfig(path: string): ModelConfig {
-  const folder = checkpointFolder(path);
+export async function readModelConfig(reader: CheckpointReader): Promise<ModelConfig> {
+  const folder = await readerFolder(reader);
   const file = folder === undefined ? undefined : join(folder, 'config.json');
   if (file === undefined || io.stat(file) === undefined) return modelConfig(undefined);
   try {
@@ -80,13 +80,10 @@ export class AdaptedReader implements CheckpointReader {
 
   async read(name: string, rows?: readonly [start: number, end: number]): Promise<TensorView> {
     const { info } = this.#tensor(name);
-    const total = info.shape[0] ?? 1;
-    const from = Math.min(Math.max(0, rows?.[0] ?? 0), total);
-    const to = Math.min(Math.max(from, rows?.[1] ?? total), total);
-    const shape = info.shape.length === 0 ? info.shape : [to - from, ...info.shape.slice(1)];
-    const bytes = new Uint8Array(byteLength(info.dtype, shape));
-    await this.readInto(name, (from * rowLength(info.shape) * DTYPES[info.dtype].bits) / 8, bytes);
-    return { name, dtype: info.dtype, shape, bytes };
+    const slice = rowSlice(info, rows, this.source);
+    const bytes = new Uint8Array(slice.bytes);
+    await this.readInto(name, slice.begin, bytes);
+    return { ...info, shape: slice.shape, bytes };
   }
 
   async readInto(name: string, begin: number, target: Uint8Array): Promise<void> {
@@ -122,11 +119,11 @@ export class AdaptedReader implements CheckpointReader {
 }
 
 /** `BASE+ADAPTER_DIR`. The base is closed when the adapter cannot be applied. */
-export async function openAdapted(argument: string, base: CheckpointReader, basePath: string, folder: string, options: OpenOptions): Promise<CheckpointReader> {
+export async function openAdapted(argument: string, base: CheckpointReader, folder: string, options: OpenOptions): Promise<CheckpointReader> {
   let adapter: Adapter | undefined;
   try {
     adapter = Adapter.open(folder);
-    return new AdaptedReader(argument, base, adapter, readModelConfig(basePath), options);
+    return new AdaptedReader(argument, base, adapter, await readModelConfig(base), options);
   } catch (error) {
     adapter?.[Symbol.dispose]();
     await base[Symbol.asyncDispose]();

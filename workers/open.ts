@@ -1,16 +1,20 @@
-/** Any checkpoint argument -> reader. `BASE+DELTA_FILE`, `BASE+ADAPTER_DIR`: the base with that applied; BASE may be such a chain itself. */
+/** Any checkpoint argument -> reader: safetensors, GGUF. `BASE+DELTA_FILE`, `BASE+ADAPTER_DIR`: the base with that applied; BASE may be such a chain itself. */
 import { basename, resolve } from 'node:path';
 import { isAdapterFolder } from '../formats/adapter/adapter.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
+import { ggufPath } from '../formats/gguf/find.js';
 import * as io from '../formats/io.js';
 import { openCheckpoint } from '../formats/open-checkpoint.js';
 import type { OpenOptions } from './adapted-reader.js';
 
 export async function openAny(argument: string, options: OpenOptions = {}): Promise<CheckpointReader> {
   const composed = split(argument);
-  if (composed === undefined) return openCheckpoint(argument);
+  if (composed === undefined) {
+    const gguf = ggufPath(argument);
+    return gguf === undefined ? openCheckpoint(argument) : (await import('./gguf-reader.js')).GgufReader.open(argument, gguf);
+  }
   const base = await openAny(composed.base, options);
-  if (composed.kind === 'adapter') return (await import('./adapted-reader.js')).openAdapted(argument, base, composed.base, composed.change, options);
+  if (composed.kind === 'adapter') return (await import('./adapted-reader.js')).openAdapted(argument, base, composed.change, options);
   const { ChainedReader } = await import('./chained.js');
   try {
     return ChainedReader.open(argument, base, composed.change);

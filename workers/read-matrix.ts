@@ -6,7 +6,7 @@ import { elementCount } from '../core/shape.js';
 import type { HashingSource } from './sources.js';
 import type { TaskControl } from './state.js';
 
-/** W, or W - W0 with `minus`: float tensors of one dtype and shape. */
+/** W, or W - W0 with `minus`: float tensors of one shape. */
 export async function readF32(source: HashingSource, control: TaskControl, minus?: HashingSource): Promise<Float32Array> {
   const w = new Float32Array(elementCount(source.shape));
   const width = DTYPES[source.dtype].bits / 8;
@@ -17,8 +17,10 @@ export async function readF32(source: HashingSource, control: TaskControl, minus
     const values = w.subarray(at / width, (at + bytes.length) / width);
     values.set(decodeF32(source.dtype, bytes));
     if (minus !== undefined) {
-      await minus.readInto(at, bytes);
-      const w0 = decodeF32(minus.dtype, bytes);
+      const minusWidth = DTYPES[minus.dtype].bits / 8;
+      const other = minusWidth === width ? bytes : new Uint8Array((bytes.length / width) * minusWidth);
+      await minus.readInto((at / width) * minusWidth, other);
+      const w0 = decodeF32(minus.dtype, other);
       for (let i = 0; i < w0.length; i++) values[i] = values[i]! - w0[i]!;
     }
     at += bytes.length;

@@ -47,5 +47,5 @@ export function inspectReport(names: readonly string[]): InspectReport {
     const of = tensors.filter((t) => t.dtype === dtype);
     return { tensors: of.length, bytes: of.reduce((b, t) => b + t.bytes, 0) };
   };
-  return { source: '/m/base', files: [{ name: 'model.safetensors', bytes: totalBytes, tensors: names.length }], totalBytes, parameters: 32 * names.length, dtypes: { BF16: sum('BF16'), F32: sum('F32') }, metadata: {}, tensors }; // prettier-ignore
+  return { source: '/m/base', format: 'safetensors', warnings: [], files: [{ name: 'model.safetensors', bytes: totalBytes, tensors: names.length }], totalBytes, parameters: 32 * names.length, dtypes: { BF16: sum('BF16'), F32: sum('F32') }, metadata: {}, tensors }; // prettier-ignore
 }
