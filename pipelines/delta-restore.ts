@@ -12,7 +12,7 @@ import { parseHeader } from '../formats/safetensors/header.js';
 import type { DecodeResult } from '../workers/messages.js';
 import { WorkerPool } from '../workers/pool.js';
 import { decodeJobs, openDelta, type OpenedDelta } from './delta-open.js';
-import { Journal, partialFolder, refuseExisting } from './journal.js';
+import { Journal, partialFolder, refuseExisting, takeName } from './journal.js';
 import type { RunOptions } from './run-options.js';
 import { runJobs } from './schedule.js';
 import { panelBuffer } from '../core/panel-buffer.js';
@@ -272,14 +272,7 @@ function publish(o: RestoreOptions, opened: OpenedDelta, journal: Journal<Decode
       io.close(fd);
     }
   }
-  const out = resolve(o.out);
-  const from = single ? journal.spool(files[0]!.name) : journal.spool('');
-  if (o.force && io.stat(out)?.isDirectory === true) {
-    const old = `${partialFolder(out)}/replaced`;
-    io.rename(out, old);
-  }
-  io.rename(from, out);
-  io.fsyncDir(dirname(out));
+  takeName(single ? journal.spool(files[0]!.name) : journal.spool(''), o.out, o);
 }
 
 function report(o: RestoreOptions, opened: OpenedDelta): RestoreReport {

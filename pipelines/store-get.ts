@@ -12,7 +12,7 @@ import type { StoreGetTask } from '../workers/messages.js';
 import { WorkerPool } from '../workers/pool.js';
 import { StoreObjects } from '../workers/store-objects.js';
 import { Flusher, hashRegion } from './delta-restore.js';
-import { Journal, partialFolder, refuseExisting } from './journal.js';
+import { Journal, partialFolder, refuseExisting, takeName } from './journal.js';
 import type { RunOptions } from './run-options.js';
 import { runJobs, type Job } from './schedule.js';
 
@@ -185,8 +185,5 @@ function publish(o: StoreGetOptions, model: StoredModel, journal: Journal<true>)
       io.close(fd);
     }
   }
-  const out = resolve(o.out);
-  if (o.force && io.stat(out)?.isDirectory === true) io.rename(out, join(partialFolder(out), 'replaced'));
-  io.rename(journal.spool(single ? only.name : ''), out);
-  io.fsyncDir(dirname(out));
+  takeName(journal.spool(single ? only.name : ''), o.out, o);
 }
