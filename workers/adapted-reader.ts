@@ -7,6 +7,7 @@ import type { TensorInfo, TensorView } from '../core/tensor.js';
 import { Adapter } from '../formats/adapter/adapter.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import * as io from '../formats/io.js';
+import { readJson } from '../formats/json.js';
 import { checkpointFolder } from '../formats/open-checkpoint.js';
 import { checkpointStamp } from '../formats/stamp.js';
 import { PanelKernel } from '../kernels/lowrank/panel.js';
@@ -21,12 +22,7 @@ export function readModelConfig(path: string): ModelConfig {
   const folder = checkpointFolder(path);
   const file = folder === undefined ? undefined : join(folder, 'config.json');
   if (file === undefined || io.stat(file) === undefined) return modelConfig(undefined);
-  try {
-    return modelConfig(JSON.parse(Buffer.from(io.readFile(file)).toString('utf8')));
-  } catch (cause) {
-    if (cause instanceof PithError) throw cause;
-    throw new PithError('NOT_A_CHECKPOINT', { file, message: 'it is no JSON' }, { cause });
-  }
+  return modelConfig(readJson(file, (message) => new PithError('NOT_A_CHECKPOINT', { file, message })));
 }
 
 export class AdaptedReader implements CheckpointReader {
