@@ -148,7 +148,8 @@ function lora(path: string, f: Found, file: SafetensorsFile, config: LoraConfig)
   };
   const a = f.a ?? missing(names[0]!);
   const b = f.b ?? missing(names[1]!);
-  const rank = patternValue(config.rankPattern, path, file.path) ?? config.r;
+  const configFile = join(dirname(file.path), CONFIG_FILE);
+  const rank = patternValue(config.rankPattern, path, configFile) ?? config.r;
   const wrong = (info: TensorInfo, expected: string): never => {
     throw new PithError('SHAPE_MISMATCH', { file: file.path, tensor: info.name, expected, got: `[${info.shape.join(', ')}]` });
   };
@@ -165,7 +166,7 @@ function lora(path: string, f: Found, file: SafetensorsFile, config: LoraConfig)
     a,
     b,
     rank,
-    scaling: scalingOf(config, path, rank, file.path),
+    scaling: scalingOf(config, path, rank, configFile),
     ...(f.magnitude === undefined ? {} : { magnitude: f.magnitude }),
     ...(f.bias === undefined ? {} : { bias: f.bias }),
   };
