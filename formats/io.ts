@@ -1,29 +1,43 @@
 /**
  * Every system call of pith's file work. Loops until a read or write is whole, names the file in each error, and lets a
- * test make the n-th call of a kind fail: PITH_FAULT="<op>:<n>:<errno|short>", op one of read, write, fsync, rename, open, mkdir.
+ * test make the n-th call of a kind fail: PITH_FAULT="<op>:<n>:<errno|short>", op one of read, write, fsync, rename, open, mkdir, remove.
  * Files are read by position, never mapped: a writer that truncates a mapped file would kill the process.
  */
 import fs from 'node:fs';
 import { dirname } from 'node:path';
+import { getEnvironmentData, isMainThread, setEnvironmentData } from 'node:worker_threads';
 import { PithError } from '../core/errors.js';
 
-export type FaultOp = 'read' | 'write' | 'fsync' | 'rename' | 'open' | 'mkdir';
+export type FaultOp = 'read' | 'write' | 'fsync' | 'rename' | 'open' | 'mkdir' | 'remove';
 
 /** One call never moves more: Node refuses 2 GiB. */
 const MAX_CALL_BYTES = 1 << 30;
 
-const fault = parseFault(process.env['PITH_FAULT']);
+interface Fault {
+  readonly op: string;
+  readonly kind: string;
+  /** Calls to go, counted over all threads of the process in shared memory. */
+  readonly left: Int32Array;
+}
 
-function parseFault(text: string | undefined): { op: string; left: number; kind: string } | undefined {
-  if (text === undefined || text === '') return undefined;
-  const [op = '', n = '', kind = ''] = text.split(':');
-  return { op, left: Number(n), kind };
+const FAULT = 'pith.fault';
+let fault = isMainThread ? undefined : (getEnvironmentData(FAULT) as Fault | undefined);
+if (isMainThread && process.env['PITH_FAULT'] !== undefined) planFault(process.env['PITH_FAULT']);
+
+/** For tests: the n-th call from now on fails, in this thread or in one that starts later; undefined: none does. Answers whether it has failed yet. */
+export function planFault(text: string | undefined): () => boolean {
+  const [op = '', n = '', kind = ''] = text?.split(':') ?? [];
+  const planned: Fault = { op, kind, left: new Int32Array(new SharedArrayBuffer(4)) };
+  planned.left[0] = Number(n);
+  fault = op === '' ? undefined : planned;
+  setEnvironmentData(FAULT, fault);
+  return () => Atomics.load(planned.left, 0) <= 0;
 }
 
 /** Throws the planned error, or answers true for a planned short transfer. */
 function faulted(op: FaultOp, file: string): boolean {
   if (fault === undefined || (fault.op !== op && fault.op !== 'any')) return false;
-  if (--fault.left !== 0) return false;
+  if (Atomics.sub(fault.left, 0, 1) !== 1) return false;
   if (fault.kind === 'short') return true;
   const error = Object.assign(new Error(`${fault.kind}: injected, ${op} '${file}'`), { code: fault.kind, errno: -1, syscall: op, path: file });
   throw PithError.from(error, file);
@@ -130,6 +144,7 @@ export function mkdir(folder: string): void {
 }
 
 export function remove(path: string): void {
+  faulted('remove', path);
   attempt(path, () => fs.rmSync(path, { recursive: true, force: true }));
 }
 

@@ -5,6 +5,7 @@ import { PithError } from '../core/errors.js';
 import type { TensorInfo, TensorView } from '../core/tensor.js';
 import type { CheckpointFile, CheckpointReader } from './checkpoint.js';
 import * as io from './io.js';
+import { readJson } from './json.js';
 import { SafetensorsFile } from './safetensors/file.js';
 import { compareUtf8 } from './safetensors/layout.js';
 
@@ -110,7 +111,7 @@ function openFolder(source: string, folder: string): CheckpointReader {
 
 function openIndexed(source: string, folder: string, indexName: string): CheckpointReader {
   const file = join(folder, indexName);
-  const { weightMap, totalSize } = parseIndex(Buffer.from(io.readFile(file)).toString('utf8'), file);
+  const { weightMap, totalSize } = parseIndex(file);
   const shards = [...new Set(weightMap.values())].sort(compareUtf8);
   for (const shard of shards) {
     if (io.stat(join(folder, shard)) === undefined) throw new PithError('SHARD_MISSING', { file, shard });
@@ -131,13 +132,8 @@ function openIndexed(source: string, folder: string, indexName: string): Checkpo
   );
 }
 
-function parseIndex(text: string, file: string): { weightMap: Map<string, string>; totalSize: number | undefined } {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    throw new PithError('INDEX_MALFORMED', { file, message: error instanceof Error ? error.message : 'not JSON' });
-  }
+function parseIndex(file: string): { weightMap: Map<string, string>; totalSize: number | undefined } {
+  const value = readJson(file, (message) => new PithError('INDEX_MALFORMED', { file, message }));
   const map = isRecord(value) ? value['weight_map'] : undefined;
   if (!isRecord(value) || !isRecord(map)) throw new PithError('INDEX_MALFORMED', { file, message: 'expected an object "weight_map"' });
   const weightMap = new Map<string, string>();

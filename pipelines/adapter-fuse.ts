@@ -179,23 +179,20 @@ export interface FuseDeltaReport extends EncodeReport {
   readonly fused: FuseReport;
 }
 
+type DeltaOptions = Omit<EncodeOptions, 'base' | 'tuned' | 'out' | keyof RunOptions | 'force' | 'dryRun' | 'resume'>;
+
 /** The merged checkpoint as a delta against the base; the checkpoint itself lies beside the output only meanwhile. */
-export async function* adapterFuseDelta(
-  o: FuseOptions,
-  encode: Omit<EncodeOptions, 'base' | 'tuned' | 'out' | keyof RunOptions | 'force' | 'dryRun' | 'resume'>,
-): Pipeline<FuseDeltaReport> {
+export async function* adapterFuseDelta(o: FuseOptions, encode: DeltaOptions): Pipeline<FuseDeltaReport> {
   checkOutput(o.out, o.force);
-  const folder = `${resolve(o.out)}.pith-fused`;
-  io.remove(folder);
-  io.mkdir(folder);
-  try {
-    const tuned = join(folder, basename(resolve(o.adapter)));
-    const fused = yield* adapterFuse({ ...o, out: tuned, force: false });
-    const { threads, maxMemoryBytes, seed, device, signal } = o;
-    const run = { threads, maxMemoryBytes, seed, device, signal };
-    const r = yield* deltaEncode({ ...run, ...encode, base: o.base, tuned, out: o.out, force: o.force, dryRun: false, resume: false });
-    return { ...r, fused: { ...fused, out: o.out } };
-  } finally {
-    io.remove(folder);
-  }
+  return yield* published(o.out, o.force, (spool) => fuseAndEncode(o, encode, spool));
+}
+
+async function* fuseAndEncode(o: FuseOptions, encode: DeltaOptions, spool: (name: string) => string): AsyncGenerator<ProgressEvent, FuseDeltaReport, void> {
+  const tuned = join(spool('fused'), basename(resolve(o.adapter)));
+  io.mkdir(spool('fused'));
+  const fused = yield* adapterFuse({ ...o, out: tuned, force: false });
+  const { threads, maxMemoryBytes, seed, device, signal } = o;
+  const run = { threads, maxMemoryBytes, seed, device, signal };
+  const r = yield* deltaEncode({ ...run, ...encode, base: o.base, tuned, out: spool(RESULT), force: false, dryRun: false, resume: false });
+  return { ...r, out: o.out, fused: { ...fused, out: o.out } };
 }

@@ -1,6 +1,8 @@
 /** `pith adapter lint`: would a target load this adapter, and mean the same by it? Fits what only ranks, scales and names stand against. */
 import type { Pipeline } from '../core/events.js';
+import { elementCount } from '../core/shape.js';
 import { Adapter, type LoraModule } from '../formats/adapter/adapter.js';
+import { matchesWithin } from '../formats/adapter/pattern.js';
 import { modulesOf, shortestNames } from '../models/modules.js';
 import { openAny } from '../workers/open.js';
 import { readModelConfig } from '../workers/adapted-reader.js';
@@ -100,8 +102,11 @@ function add(s: Subject, code: string, message: string, names: readonly string[]
 
 const pathsOf = (modules: readonly LoraModule[]): string[] => modules.map((m) => m.path);
 
+/** The shorter side of the weight: an update has no more components. */
+const sideOf = (m: LoraModule): number => Math.min(m.b.shape[0]!, elementCount(m.a.shape.slice(1)));
+
 function everywhere(s: Subject): void {
-  const wasteful = s.modules.filter((m) => m.rank > Math.min(m.b.shape[0]!, ...m.a.shape.slice(1, 2)));
+  const wasteful = s.modules.filter((m) => m.rank > sideOf(m));
   if (wasteful.length > 0) add(s, 'rank-above-sides', 'the rank is larger than a side of the weight', pathsOf(wasteful), { fixable: true, warning: true });
   if (s.cap !== undefined && s.rank > s.cap) {
     const above = s.modules.filter((m) => m.rank > s.cap!);
@@ -126,13 +131,7 @@ function peft(s: Subject): void {
 /** As peft selects: a list by whole path parts, a text as an expression over the whole path. */
 function targeted(target: readonly string[] | string | null, path: string): boolean {
   if (target === null || target === 'all-linear') return true;
-  if (typeof target === 'string') {
-    try {
-      return new RegExp(`^(?:${target})$`).test(path);
-    } catch {
-      return false;
-    }
-  }
+  if (typeof target === 'string') return matchesWithin(`^(?:${target})$`, path) ?? false;
   return target.some((name) => path === name || path.endsWith(`.${name}`));
 }
 
@@ -188,9 +187,10 @@ function mlx(s: Subject): void {
 
 const close = (a: number, b: number): boolean => Math.abs(a - b) <= 1e-6 * Math.abs(b);
 
-/** Ranks within the cap, one for all where the target has only one, names and scales as it reads them. */
+/** Ranks within the cap and the weights' own sides, one for all where the target has only one, names and scales as it reads them. */
 function fitting(o: LintOptions, s: Subject) {
-  const maxRank = Math.min(s.rank, s.cap ?? Infinity);
+  const needed = Math.max(1, ...s.modules.map((m) => Math.min(m.rank, sideOf(m))));
+  const maxRank = Math.min(needed, s.cap ?? Infinity);
   const uniform = o.target === 'mlx' || (o.target === 'llama.cpp' && s.found.some((f) => f.code === 'scale'));
   const paths = pathsOf(s.modules);
   return {

@@ -4,15 +4,15 @@ import { dirname, join, resolve } from 'node:path';
 import { PithError } from '../core/errors.js';
 import type { Pipeline, ProgressEvent } from '../core/events.js';
 import { byteLength } from '../core/shape.js';
+import type { TunedFile } from '../formats/delta/file.js';
 import type { SideFileEntry, TensorEntry } from '../formats/delta/schema.js';
 import * as io from '../formats/io.js';
 import { readerFolder } from '../formats/open-checkpoint.js';
 import { copyFile, hashFile } from '../formats/delta/side-files.js';
-import { parseHeader } from '../formats/safetensors/header.js';
 import type { DecodeResult } from '../workers/messages.js';
 import { WorkerPool } from '../workers/pool.js';
 import { decodeJobs, openDelta, type OpenedDelta } from './delta-open.js';
-import { Journal, partialFolder, refuseExisting } from './journal.js';
+import { Journal, partialFolder, refuseExisting, takeName } from './journal.js';
 import type { RunOptions } from './run-options.js';
 import { runJobs } from './schedule.js';
 import { panelBuffer } from '../core/panel-buffer.js';
@@ -55,9 +55,9 @@ export async function* deltaRestore(o: RestoreOptions): Pipeline<RestoreReport> 
   try {
     opened = await openDelta(o.delta, o.base);
     const { tuned } = opened.delta.manifest;
-    const headers = opened.delta.rawHeaders();
+    const files = opened.delta.tunedFiles();
     const single = checkOut(o.out, opened);
-    const targets = placeTensors(opened, headers, (name) => join(partialFolder(o.out), 'spool', name));
+    const targets = placeTensors(files, (name) => join(partialFolder(o.out), 'spool', name));
     const totalBytes = tuned.files.reduce((sum, f) => sum + f.bytes, 0);
     if (io.freeBytes(folder) < totalBytes) {
       throw new PithError('DISK_FULL', { file: folder, message: `${totalBytes} bytes are needed, ${io.freeBytes(folder)} are free` });
@@ -66,7 +66,7 @@ export async function* deltaRestore(o: RestoreOptions): Pipeline<RestoreReport> 
     const plan = { command: JOB, delta: createHash('sha256').update(opened.delta.file.rawHeader).digest('hex'), base: opened.baseRef, out: resolve(o.out) };
     const journal = Journal.open<DecodeResult>(o.out, plan, { resume: o.resume });
     try {
-      prepareFiles(opened, headers, journal);
+      prepareFiles(files, journal);
       const flusher = new Flusher();
       try {
         yield* restoreTensors(o, opened, targets, journal, pool, flusher);
@@ -103,38 +103,26 @@ function checkOut(out: string, opened: OpenedDelta): boolean {
 }
 
 /** Where each tensor's bytes belong, from the tuned files' own headers. */
-function placeTensors(opened: OpenedDelta, headers: readonly Uint8Array[], path: (name: string) => string): Map<string, Target> {
-  const { delta } = opened;
+function placeTensors(files: readonly TunedFile[], path: (name: string) => string): Map<string, Target> {
   const targets = new Map<string, Target>();
-  delta.manifest.tuned.files.forEach((f, i) => {
-    const raw = headers[i]!;
-    const { entries } = parseHeader(raw.subarray(8), f.bytes - f.headerBytes, `${delta.path}: header of ${f.name}`);
-    for (const [name, { info, begin, end }] of entries) {
-      const entry = delta.entry(name);
-      if (entry.dtype !== info.dtype || byteLength(entry.dtype, entry.shape) !== end - begin || targets.has(name)) {
-        throw new PithError('DELTA_MALFORMED', { file: delta.path, message: `tensor "${name}" does not fit file ${f.name}` });
-      }
-      targets.set(name, { file: path(f.name), position: raw.length + begin });
-    }
-  });
-  for (const name of delta.entries.keys()) {
-    if (!targets.has(name)) throw new PithError('DELTA_MALFORMED', { file: delta.path, message: `tensor "${name}" is in no file` });
+  for (const f of files) {
+    for (const [name, { begin }] of f.entries) targets.set(name, { file: path(f.name), position: f.rawHeader.length + begin });
   }
   return targets;
 }
 
-function prepareFiles(opened: OpenedDelta, headers: readonly Uint8Array[], journal: Journal<DecodeResult>): void {
-  opened.delta.manifest.tuned.files.forEach((f, i) => {
+function prepareFiles(files: readonly TunedFile[], journal: Journal<DecodeResult>): void {
+  for (const f of files) {
     const path = journal.spool(f.name);
     io.mkdir(dirname(path));
     const fd = io.openWrite(path, io.stat(path) === undefined ? 'wx' : 'r+');
     try {
       io.truncate(fd, f.bytes, path);
-      io.writeFully(fd, headers[i]!, 0, path);
+      io.writeFully(fd, f.rawHeader, 0, path);
     } finally {
       io.close(fd);
     }
-  });
+  }
 }
 
 async function* restoreTensors(
@@ -272,14 +260,7 @@ function publish(o: RestoreOptions, opened: OpenedDelta, journal: Journal<Decode
       io.close(fd);
     }
   }
-  const out = resolve(o.out);
-  const from = single ? journal.spool(files[0]!.name) : journal.spool('');
-  if (o.force && io.stat(out)?.isDirectory === true) {
-    const old = `${partialFolder(out)}/replaced`;
-    io.rename(out, old);
-  }
-  io.rename(from, out);
-  io.fsyncDir(dirname(out));
+  takeName(single ? journal.spool(files[0]!.name) : journal.spool(''), o.out, o);
 }
 
 function report(o: RestoreOptions, opened: OpenedDelta): RestoreReport {

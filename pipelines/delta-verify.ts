@@ -52,7 +52,7 @@ export async function* deltaVerify(o: VerifyOptions): Pipeline<VerifyReport> {
       else if (result.sha256 !== expectedHash(t)) add('restored', expectedHash(t), result.sha256);
       return undefined;
     });
-    opened.delta.rawHeaders();
+    opened.delta.tunedFiles();
     await opened.delta.unpackSideFiles();
     if (o.tuned !== undefined) yield* compareTuned(o, o.tuned, opened, pool, totalBytes, mismatches);
     const { tuned } = opened.delta.manifest;

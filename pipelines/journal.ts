@@ -15,7 +15,10 @@ export interface Lock {
 const PUBLISHING = '{"publishing":true}';
 
 export class Journal<Entry> {
+  #open = true;
+
   private constructor(
+    private readonly out: string,
     readonly folder: string,
     private readonly fd: number,
     private readonly file: string,
@@ -32,14 +35,15 @@ export class Journal<Entry> {
     lock(folder, out);
     try {
       removeStaleTemps(out);
-      return Journal.#load<Entry>(folder, plan, options.resume);
+      return Journal.#load<Entry>(out, plan, options.resume);
     } catch (error) {
       io.remove(join(folder, 'lock'));
       throw error;
     }
   }
 
-  static #load<Entry>(folder: string, plan: object, resume: boolean): Journal<Entry> {
+  static #load<Entry>(out: string, plan: object, resume: boolean): Journal<Entry> {
+    const folder = partialFolder(out);
     const file = join(folder, 'journal.ndjson');
     const head = JSON.stringify({ plan: createHash('sha256').update(JSON.stringify(plan)).digest('hex') });
     const lines = io.stat(file) === undefined ? [] : Buffer.from(io.readFile(file)).toString('utf8').split('\n');
@@ -47,11 +51,9 @@ export class Journal<Entry> {
     if (lines.length > 1 && lines[0] !== '' && !same && resume) throw new PithError('JOURNAL_FOREIGN', { file: folder });
     const done = new Map<string, Entry>();
     if (same && resume) {
-      // the last line may be cut off: it did not happen
-      for (const line of lines.slice(1, -1)) {
-        if (line === PUBLISHING) continue;
-        const { key, value } = JSON.parse(line) as { key: string; value: Entry };
-        done.set(key, value);
+      for (const line of lines.slice(1)) {
+        const entry = parseEntry(line);
+        if (entry !== undefined) done.set(entry.key, entry.value as Entry);
       }
     }
     if (done.size === 0) {
@@ -60,9 +62,14 @@ export class Journal<Entry> {
     }
     io.mkdir(join(folder, 'spool'));
     const fd = io.openWrite(file, 'a');
-    const journal = new Journal<Entry>(folder, fd, file, done);
-    if (done.size === 0) journal.#line(head);
-    else if (lines.at(-1) !== '') journal.#line('');
+    const journal = new Journal<Entry>(out, folder, fd, file, done);
+    try {
+      if (done.size === 0) journal.#line(head);
+      else if (lines.at(-1) !== '') journal.#line('');
+    } catch (error) {
+      journal.#closeFile();
+      throw error;
+    }
     return journal;
   }
 
@@ -83,29 +90,74 @@ export class Journal<Entry> {
     return join(this.folder, 'spool', name);
   }
 
+  #closeFile(): void {
+    if (this.#open) io.close(this.fd);
+    this.#open = false;
+  }
+
   /** Leaves the partial result for the next run. */
   close(): void {
-    io.close(this.fd);
+    this.#closeFile();
     io.remove(join(this.folder, 'lock'));
   }
 
   /** The run is complete: nothing of it is left. */
   remove(): void {
-    io.close(this.fd);
+    this.#closeFile();
     io.remove(this.folder);
+  }
+
+  /** Nothing of the run is of use to another one; an older output that could not be put back stays. */
+  discard(): void {
+    if (io.stat(this.out) === undefined && io.stat(replacedPath(this.out)) !== undefined) this.close();
+    else this.remove();
   }
 }
 
-/** OUTPUT_EXISTS unless `force`. What a run that was killed right after its last rename left beside its output goes. */
-export function refuseExisting(out: string, { force }: { readonly force: boolean }): void {
-  if (force || io.stat(out) === undefined) return;
-  const folder = partialFolder(out);
-  const file = join(folder, 'journal.ndjson');
-  if (io.stat(file) !== undefined && Buffer.from(io.readFile(file)).toString('utf8').endsWith(`\n${PUBLISHING}\n`)) {
-    const holder = readLock(join(folder, 'lock'));
-    if (holder === undefined || !isAlive(holder)) io.remove(folder);
+/** undefined for a line that a killed run cut off, and for the mark: nothing was done there. */
+function parseEntry(line: string): { key: string; value: unknown } | undefined {
+  try {
+    const entry = JSON.parse(line) as { key?: string; value: unknown } | null;
+    return typeof entry?.key === 'string' ? { key: entry.key, value: entry.value } : undefined;
+  } catch {
+    return undefined;
   }
+}
+
+/** OUTPUT_EXISTS unless `force`. What a run that was killed around its last rename left beside its output goes, an older output comes back. */
+export function refuseExisting(out: string, { force }: { readonly force: boolean }): void {
+  const folder = partialFolder(out);
+  const holder = io.stat(folder) === undefined ? undefined : readLock(join(folder, 'lock'));
+  const dead = holder === undefined || !isAlive(holder);
+  if (dead && io.stat(out) === undefined && io.stat(replacedPath(out)) !== undefined) io.rename(replacedPath(out), out);
+  if (force || io.stat(out) === undefined) return;
+  const file = join(folder, 'journal.ndjson');
+  if (dead && io.stat(file) !== undefined && Buffer.from(io.readFile(file)).toString('utf8').endsWith(`\n${PUBLISHING}\n`)) io.remove(folder);
   throw new PithError('OUTPUT_EXISTS', { file: out });
+}
+
+/** Where an older output waits while the new one takes its name. */
+const replacedPath = (out: string): string => join(partialFolder(out), 'replaced');
+
+/** Gives the whole result its name. An older output, with `force`, stays until then, and comes back when that fails. */
+export function takeName(from: string, out: string, { force }: { readonly force: boolean }): void {
+  const target = resolve(out);
+  const old = io.stat(target);
+  if (old !== undefined && !force) throw new PithError('OUTPUT_EXISTS', { file: out });
+  // a rename replaces a file by a file in one step; anything else would be refused
+  const atOnce = old === undefined || (old.isFile && io.stat(from)?.isFile === true);
+  const aside = atOnce ? undefined : replacedPath(target);
+  if (aside !== undefined) {
+    io.remove(aside);
+    io.rename(target, aside);
+  }
+  try {
+    io.rename(from, target);
+  } catch (error) {
+    if (aside !== undefined) io.rename(aside, target);
+    throw error;
+  }
+  io.fsyncDir(dirname(target));
 }
 
 export function partialFolder(out: string): string {
@@ -141,8 +193,11 @@ function lock(folder: string, out: string): void {
   for (let attempt = 0; ; attempt++) {
     try {
       const fd = io.openWrite(file, 'wx');
-      io.writeFully(fd, own, 0, file);
-      io.close(fd);
+      try {
+        io.writeFully(fd, own, 0, file);
+      } finally {
+        io.close(fd);
+      }
       return;
     } catch (error) {
       if (!(error instanceof PithError) || error.code !== 'OUTPUT_EXISTS' || attempt > 2) throw error;

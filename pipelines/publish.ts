@@ -3,7 +3,7 @@ import { dirname, resolve } from 'node:path';
 import { PithError } from '../core/errors.js';
 import type { ProgressEvent } from '../core/events.js';
 import * as io from '../formats/io.js';
-import { Journal, partialFolder, refuseExisting } from './journal.js';
+import { Journal, refuseExisting, takeName } from './journal.js';
 
 /** OUTPUT_EXISTS, or NOT_FOUND for a parent folder that is not there: before any work. */
 export function checkOutput(out: string, force: boolean): void {
@@ -29,26 +29,12 @@ export async function* published<R>(
   try {
     const report = yield* work((name) => journal.spool(name));
     journal.publishing();
-    const target = resolve(out);
-    replace(journal.spool(RESULT), target, force);
+    takeName(journal.spool(RESULT), out, { force });
     return report;
   } finally {
-    journal.remove();
+    journal.discard();
   }
 }
 
 /** What `work` leaves in the spool folder becomes the output. */
 export const RESULT = 'result';
-
-/** The old output stays until the new one has its place, and comes back when that fails. */
-function replace(from: string, target: string, force: boolean): void {
-  const aside = force && io.stat(target) !== undefined ? `${partialFolder(target)}/replaced` : undefined;
-  if (aside !== undefined) io.rename(target, aside);
-  try {
-    io.rename(from, target);
-  } catch (error) {
-    if (aside !== undefined) io.rename(aside, target);
-    throw error;
-  }
-  io.fsyncDir(dirname(target));
-}

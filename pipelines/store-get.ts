@@ -2,8 +2,9 @@
 import { dirname, join, resolve } from 'node:path';
 import { PithError } from '../core/errors.js';
 import type { Pipeline, ProgressEvent } from '../core/events.js';
-import { parseHeader } from '../formats/safetensors/header.js';
+import { headerLength, parseHeader } from '../formats/safetensors/header.js';
 import { StoreFolder } from '../formats/store/folder.js';
+import { requireContent } from '../formats/store/object.js';
 import * as io from '../formats/io.js';
 import { contentPrefix, type StoredModel } from '../formats/store/schema.js';
 import { nearest } from '../methods/index.js';
@@ -12,7 +13,7 @@ import type { StoreGetTask } from '../workers/messages.js';
 import { WorkerPool } from '../workers/pool.js';
 import { StoreObjects } from '../workers/store-objects.js';
 import { Flusher, hashRegion } from './delta-restore.js';
-import { Journal, partialFolder, refuseExisting } from './journal.js';
+import { Journal, partialFolder, refuseExisting, takeName } from './journal.js';
 import type { RunOptions } from './run-options.js';
 import { runJobs, type Job } from './schedule.js';
 
@@ -91,14 +92,16 @@ export async function* storeGet(o: StoreGetOptions): Pipeline<StoreGetReport> {
   return report;
 }
 
-async function rawHeaders(store: StoreFolder, model: StoredModel): Promise<Uint8Array[]> {
+export async function rawHeaders(store: StoreFolder, model: StoredModel): Promise<Uint8Array[]> {
   const objects = new StoreObjects(store);
   const out: Uint8Array[] = [];
   for (const f of model.files) {
     using content = await objects.load(f.header, NO_CONTROL);
     const raw = new Uint8Array(content.byteLength);
     await content.readInto(0, raw);
-    if (raw.length !== f.headerBytes) throw malformed(store, model, `header of "${f.name}": expected ${f.headerBytes} bytes, got ${raw.length}`);
+    requireContent(store, f.header, content, contentPrefix({ dtype: 'U8', shape: [raw.length] }));
+    if (raw.length !== f.headerBytes || headerLength(raw, f.bytes, `${store.model(model.name)}: header of ${f.name}`) !== raw.length - 8)
+      throw malformed(store, model, `header of "${f.name}": expected ${f.headerBytes} bytes, got ${raw.length}`);
     out.push(raw);
   }
   return out;
@@ -110,6 +113,11 @@ const malformed = (store: StoreFolder, model: StoredModel, message: string): Pit
 /** Which objects go where; the raw headers say it. STORE_MALFORMED when they and the model disagree. */
 export function placeObjects(store: StoreFolder, model: StoredModel, headers: readonly Uint8Array[], path: (name: string) => string): Piece[] {
   const pieces = new Map<string, Piece>();
+  const names = new Set<string>();
+  for (const { name } of [...model.files, ...model.sideFiles]) {
+    if (names.has(name)) throw malformed(store, model, `file "${name}" is listed twice`);
+    names.add(name);
+  }
   const add = (object: string, bytes: number, prefix: string, target: Piece['targets'][number]): void => {
     const piece = pieces.get(object) ?? { object, bytes, prefix, targets: [] };
     if (piece.prefix !== prefix) throw malformed(store, model, `object ${object} is used with two types`);
@@ -160,7 +168,15 @@ async function* decodeAll(
   const totalBytes = sum(pieces);
   const doneBytes = totalBytes - sum(missing);
   const jobs = missing.map((p): Job<StoreGetTask> => {
-    const task: StoreGetTask = { type: 'store-get', store: resolve(store.path), object: p.object, targets: p.targets, check: 'content', lenient: false };
+    const task: StoreGetTask = {
+      type: 'store-get',
+      store: resolve(store.path),
+      object: p.object,
+      targets: p.targets,
+      expected: p.prefix,
+      check: 'content',
+      lenient: false,
+    };
     return { label: p.object, bytes: p.bytes, memoryBytes: GET_MEMORY_BYTES, task };
   });
   const byObject = new Map(pieces.map((p) => [p.object, p]));
@@ -185,8 +201,5 @@ function publish(o: StoreGetOptions, model: StoredModel, journal: Journal<true>)
       io.close(fd);
     }
   }
-  const out = resolve(o.out);
-  if (o.force && io.stat(out)?.isDirectory === true) io.rename(out, join(partialFolder(out), 'replaced'));
-  io.rename(journal.spool(single ? only.name : ''), out);
-  io.fsyncDir(dirname(out));
+  takeName(journal.spool(single ? only.name : ''), o.out, o);
 }

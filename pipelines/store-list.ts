@@ -6,14 +6,13 @@ import { byteLength } from '../core/shape.js';
 import { pithVersion } from '../core/version.js';
 import * as io from '../formats/io.js';
 import { modelObjects, StoreFolder } from '../formats/store/folder.js';
+import { requireContent } from '../formats/store/object.js';
 import type { StoredModel } from '../formats/store/schema.js';
-import { NO_CONTROL } from '../workers/codecs.js';
 import type { StoreGetTask } from '../workers/messages.js';
 import { WorkerPool } from '../workers/pool.js';
-import { StoreObjects } from '../workers/store-objects.js';
 import type { RunOptions } from './run-options.js';
 import { runJobs, type Job } from './schedule.js';
-import { GET_MEMORY_BYTES, placeObjects } from './store-get.js';
+import { GET_MEMORY_BYTES, placeObjects, rawHeaders } from './store-get.js';
 import { StoreIndex } from './store-index.js';
 import { livePins, locked } from './store-lock.js';
 
@@ -125,7 +124,7 @@ export async function* storeVerify(path: string, o: RunOptions): Pipeline<StoreV
     }
     return undefined;
   });
-  for (const { m, reached } of models) if (![...reached].some((h) => bad.has(h))) await checkModel(store, m, damaged);
+  for (const { m, reached } of models) if (![...reached].some((h) => bad.has(h))) await checkModel(index, m, damaged);
   damaged.sort((a, b) => (a.file < b.file ? -1 : 1));
   yield { type: 'job.done', job: VERIFY, ms: performance.now() - started };
   return { store: path, ok: damaged.length === 0, models: names.length, objects: jobs.length, damaged };
@@ -150,17 +149,14 @@ function readReached(store: StoreFolder, index: StoreIndex, name: string, damage
 }
 
 /** Headers, tensors and objects of a whole model fit together. */
-async function checkModel(store: StoreFolder, m: StoredModel, damaged: Damage[]): Promise<void> {
-  const objects = new StoreObjects(store);
+async function checkModel(index: StoreIndex, m: StoredModel, damaged: Damage[]): Promise<void> {
+  const { store } = index;
   try {
-    const headers: Uint8Array[] = [];
-    for (const f of m.files) {
-      using content = await objects.load(f.header, NO_CONTROL);
-      const raw = new Uint8Array(content.byteLength);
-      await content.readInto(0, raw);
-      headers.push(raw);
+    for (const p of placeObjects(store, m, await rawHeaders(store, m), (name) => name)) {
+      const head = index.head(p.object);
+      if (head instanceof PithError) throw head;
+      requireContent(store, p.object, head, p.prefix);
     }
-    placeObjects(store, m, headers, (name) => name);
   } catch (error) {
     if (!(error instanceof PithError) || error.exitCode !== 65) throw error;
     damaged.push({ file: store.model(m.name), message: error.message, models: [m.name] });

@@ -31,11 +31,11 @@ function take(store: StoreFolder): boolean {
   const temp = io.tempPath(join(store.tmp, 'lock'));
   const fd = io.openWrite(temp, 'wx');
   try {
-    io.writeFully(fd, Buffer.from(JSON.stringify(thisProcess()), 'utf8'), 0, temp);
-  } finally {
-    io.close(fd);
-  }
-  try {
+    try {
+      io.writeFully(fd, Buffer.from(JSON.stringify(thisProcess()), 'utf8'), 0, temp);
+    } finally {
+      io.close(fd);
+    }
     if (io.linkNew(temp, store.lock)) return true;
     removeStale(store, temp);
     return false;
@@ -73,8 +73,13 @@ export class Work implements Disposable {
     const folder = io.tempPath(join(store.tmp, 'add'));
     io.mkdir(folder);
     const work = new Work(folder);
-    // alive from the start: an empty list, with the process that it belongs to
-    work.pin([]);
+    try {
+      // alive from the start: an empty list, with the process that it belongs to
+      work.pin([]);
+    } catch (error) {
+      work[Symbol.dispose]();
+      throw error;
+    }
     return work;
   }
 

@@ -6,6 +6,7 @@ import type { TensorInfo, TensorView } from '../core/tensor.js';
 import { Adapter } from '../formats/adapter/adapter.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import * as io from '../formats/io.js';
+import { readJson } from '../formats/json.js';
 import { readerConfigFolder, readerFolder } from '../formats/open-checkpoint.js';
 import { rowSlice } from '../formats/row-slice.js';
 import { checkpointStamp } from '../formats/stamp.js';
@@ -26,12 +27,7 @@ export async function readModelConfig(reader: CheckpointReader): Promise<ModelCo
   const folder = await readerFolder(reader);
   const file = folder === undefined ? undefined : join(folder, 'config.json');
   if (file === undefined || io.stat(file) === undefined) return modelConfig(undefined);
-  try {
-    return modelConfig(JSON.parse(Buffer.from(io.readFile(file)).toString('utf8')));
-  } catch (cause) {
-    if (cause instanceof PithError) throw cause;
-    throw new PithError('NOT_A_CHECKPOINT', { file, message: 'it is no JSON' }, { cause });
-  }
+  return modelConfig(readJson(file, (message) => new PithError('NOT_A_CHECKPOINT', { file, message })));
 }
 
 export class AdaptedReader implements CheckpointReader {

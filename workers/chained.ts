@@ -12,7 +12,6 @@ import type { SideFileEntry, TensorEntry } from '../formats/delta/schema.js';
 import { copyFile, hashFile } from '../formats/delta/side-files.js';
 import * as io from '../formats/io.js';
 import { readerFolder } from '../formats/open-checkpoint.js';
-import { parseHeader } from '../formats/safetensors/header.js';
 import { checkpointStamp } from '../formats/stamp.js';
 import { Codecs, DECODE_SETTINGS, NO_CONTROL } from './codecs.js';
 import { decodePieces } from './decode-pieces.js';
@@ -35,14 +34,10 @@ export class ChainedReader implements CheckpointReader {
     readonly delta: DeltaFile,
   ) {
     const metadata = Object.create(null) as Record<string, string>;
-    const { tuned } = delta.manifest;
-    const headers = delta.rawHeaders();
-    this.files = tuned.files.map((f, i) => {
-      const rawHeader = headers[i]!;
-      const header = parseHeader(rawHeader.subarray(8), f.bytes - f.headerBytes, `${delta.path}: header of ${f.name}`);
-      for (const [k, v] of header.metadata ?? []) metadata[k] ??= v;
-      for (const name of header.entries.keys()) this.infos.set(name, infoOf(delta.entry(name)));
-      return { name: f.name, path: delta.path, bytes: f.bytes, rawHeader, order: [...header.entries.keys()] };
+    this.files = delta.tunedFiles().map(({ name, bytes, rawHeader, entries, metadata: own }) => {
+      for (const [k, v] of own ?? []) metadata[k] ??= v;
+      for (const t of entries.keys()) this.infos.set(t, infoOf(delta.entry(t)));
+      return { name, path: delta.path, bytes, rawHeader, order: [...entries.keys()] };
     });
     this.metadata = metadata;
     for (const t of delta.manifest.tensors) this.infos.set(t.name, infoOf(t));

@@ -2,7 +2,7 @@
 import { DTYPES, type DType } from '../core/dtype.js';
 import { PithError } from '../core/errors.js';
 import { decodeF32, encodeAs } from '../core/float.js';
-import { byteLength, matrixShape } from '../core/shape.js';
+import { byteLength, elementCount, matrixShape } from '../core/shape.js';
 import type { Adapter, LoraModule } from '../formats/adapter/adapter.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import { addColumnSquares, mergeFactors, Merger, scaleColumns, scaleRows } from '../kernels/lowrank/merge.js';
@@ -42,7 +42,8 @@ export async function mergeTensor(spec: MergeSpec, p: MergeParts): Promise<FuseR
   if (!isDense(spec.dtype)) {
     throw new PithError('DTYPE_UNSUPPORTED', { file: p.base.source, tensor: spec.name, got: spec.dtype, message: 'merge to bf16, f16 or f32' });
   }
-  const values = p.adapter === undefined || spec.module === undefined ? plain : await merging(spec, p.adapter, source, p);
+  const changes = p.adapter !== undefined && spec.module !== undefined && elementCount(source.shape) > 0;
+  const values = changes ? await merging(spec, p.adapter, source, p) : plain;
   return convert(source, spec.dtype, values, p);
 }
 

@@ -370,6 +370,8 @@ export interface StoreGetTask {
   readonly store: string;
   readonly object: string;
   readonly targets: readonly { readonly file: string; readonly position: number }[];
+  /** Type and shape that the model has it for, as in its hash (formats/store/schema.ts, contentPrefix). */
+  readonly expected?: string;
   /** `stored`: the stored bytes are hashed, nothing is decoded. */
   readonly check: 'content' | 'stored';
   /** Damage is reported in the result instead of thrown. */

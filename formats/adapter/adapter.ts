@@ -8,6 +8,7 @@ import { isFloat } from '../../core/float.js';
 import { sameShape } from '../../core/shape.js';
 import type { TensorInfo } from '../../core/tensor.js';
 import * as io from '../io.js';
+import { readText } from '../json.js';
 import { SafetensorsFile } from '../safetensors/file.js';
 import { parseConfig, patternValue, scalingOf, type LoraConfig } from './config.js';
 
@@ -49,7 +50,8 @@ export class Adapter implements Disposable {
     const folder = s.isFile ? dirname(path) : path;
     const configFile = join(folder, CONFIG_FILE);
     if (io.stat(configFile) === undefined) throw new PithError('NOT_AN_ADAPTER', { file: folder, message: `it has no ${CONFIG_FILE}` });
-    const config = parseConfig(Buffer.from(io.readFile(configFile)).toString('utf8'), configFile);
+    const text = readText(configFile, (message) => new PithError('NOT_AN_ADAPTER', { file: configFile, message }));
+    const config = parseConfig(text, configFile);
     const weights = join(folder, ADAPTER_FILE);
     if (io.stat(weights) === undefined) throw new PithError('NOT_AN_ADAPTER', { file: folder, message: `it has no ${ADAPTER_FILE}` });
     const file = SafetensorsFile.open(weights);
@@ -146,7 +148,8 @@ function lora(path: string, f: Found, file: SafetensorsFile, config: LoraConfig)
   };
   const a = f.a ?? missing(names[0]!);
   const b = f.b ?? missing(names[1]!);
-  const rank = patternValue(config.rankPattern, path, file.path) ?? config.r;
+  const configFile = join(dirname(file.path), CONFIG_FILE);
+  const rank = patternValue(config.rankPattern, path, configFile) ?? config.r;
   const wrong = (info: TensorInfo, expected: string): never => {
     throw new PithError('SHAPE_MISMATCH', { file: file.path, tensor: info.name, expected, got: `[${info.shape.join(', ')}]` });
   };
@@ -163,7 +166,7 @@ function lora(path: string, f: Found, file: SafetensorsFile, config: LoraConfig)
     a,
     b,
     rank,
-    scaling: scalingOf(config, path, rank, file.path),
+    scaling: scalingOf(config, path, rank, configFile),
     ...(f.magnitude === undefined ? {} : { magnitude: f.magnitude }),
     ...(f.bias === undefined ? {} : { bias: f.bias }),
   };

@@ -1,5 +1,7 @@
 /** `adapter_config.json` of a PEFT LoRA adapter: read strictly where a wrong value would change the weights, written as peft 0.21 writes it. */
 import { PithError } from '../../core/errors.js';
+import { parseJson } from '../json.js';
+import { matchesWithin } from './pattern.js';
 
 export interface LoraConfig {
   readonly r: number;
@@ -35,6 +37,9 @@ const UNSUPPORTED = [
   'monteclora_config',
   'kasa_config',
 ] as const;
+
+/** Characters of a wrong value in a message. */
+const MOST_SHOWN = 200;
 
 /** Starts that move weight out of the base: without the changed base the adapter alone means something else. */
 const MOVES_BASE = /^(pissa|olora|corda|loftq|lora_ga)/;
@@ -78,12 +83,7 @@ export function refuseMovedBase(c: LoraConfig, file: string): void {
 }
 
 function parseObject(text: string, file: string): Record<string, unknown> {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    throw new PithError('NOT_AN_ADAPTER', { file, message: error instanceof Error ? error.message : 'not JSON' });
-  }
+  const value = parseJson(text, (message) => new PithError('NOT_AN_ADAPTER', { file, message }));
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new PithError('NOT_AN_ADAPTER', { file, message: 'expected an object' });
   return value as Record<string, unknown>;
 }
@@ -93,7 +93,7 @@ const isOff = (v: unknown): boolean =>
 
 function fields(raw: Readonly<Record<string, unknown>>, file: string) {
   const fail = (field: string, expected: string, got: unknown): PithError =>
-    new PithError('ADAPTER_CONFIG', { file, field, expected, got: got === undefined ? 'nothing' : JSON.stringify(got) });
+    new PithError('ADAPTER_CONFIG', { file, field, expected, got: got === undefined ? 'nothing' : JSON.stringify(got).slice(0, MOST_SHOWN) });
   const rank = (field: string, v: unknown): number => {
     if (typeof v !== 'number' || !Number.isSafeInteger(v) || v < 1) throw fail(field, 'a rank of at least 1', v);
     return v;
@@ -133,22 +133,20 @@ export function patternValue(pattern: Readonly<Record<string, number>>, path: st
   return undefined;
 }
 
-const compiled = new Map<string, RegExp>();
-
 function matches(key: string, path: string, file: string): boolean {
   // a plain name, with or without escaped dots and anchor: no need for an expression
   const plain = key.replace(/^\^/, '').replaceAll('\\.', '.');
   if (/^[\w.-]+$/.test(plain)) return path === plain || (!key.startsWith('^') && path.endsWith(`.${plain}`));
-  let expression = compiled.get(key);
-  if (expression === undefined) {
-    try {
-      expression = new RegExp(`^(.*\\.)?(${key})$`);
-    } catch {
-      throw new PithError('ADAPTER_CONFIG', { file, field: 'rank_pattern', expected: 'a regular expression', got: key });
-    }
-    compiled.set(key, expression);
+  const found = matchesWithin(`^(.*\\.)?(${key})$`, path);
+  if (found === undefined) {
+    throw new PithError('ADAPTER_CONFIG', {
+      file,
+      field: 'rank_pattern or alpha_pattern',
+      expected: 'a regular expression that ends',
+      got: key.slice(0, MOST_SHOWN),
+    });
   }
-  return expression.test(path);
+  return found;
 }
 
 /** s of W' = W + s B A: alpha / r, with rank stabilization alpha / sqrt(r). */

@@ -2,12 +2,22 @@
 import { createHash } from 'node:crypto';
 import { inflateSync } from 'node:zlib';
 import { PithError } from '../../core/errors.js';
+import { byteLength, sameShape } from '../../core/shape.js';
 import type { TensorInfo } from '../../core/tensor.js';
 import { SafetensorsFile } from '../safetensors/file.js';
+import { headerLength, parseHeader, type Header } from '../safetensors/header.js';
 import { checkSeal, manifestFromMetadata } from './manifest.js';
-import { HEADERS_KEY, partKey, SIDE_FILES_KEY, TENSORS_KEY, type DeltaManifest, type SideFileEntry, type TensorEntry } from './schema.js';
+import { HEADERS_KEY, partKey, SIDE_FILES_KEY, TENSORS_KEY, type DeltaManifest, type FileEntry, type SideFileEntry, type TensorEntry } from './schema.js';
 import { unpackFile } from './side-files.js';
 import { panelBuffer } from '../../core/panel-buffer.js';
+
+/** One of the tuned checkpoint's tensor files. */
+export interface TunedFile extends FileEntry {
+  /** Its first bytes: header length and header. */
+  readonly rawHeader: Uint8Array;
+  readonly entries: Header['entries'];
+  readonly metadata: Header['metadata'];
+}
 
 export class DeltaFile implements Disposable {
   readonly entries: ReadonlyMap<string, TensorEntry>;
@@ -100,13 +110,34 @@ export class DeltaFile implements Disposable {
   }
 
   /** Raw header (length and JSON) of each tuned file, in the order of the manifest. */
-  rawHeaders(): Uint8Array[] {
+  #rawHeaders(): Uint8Array[] {
     const { files, headers } = this.manifest.tuned;
     if (files.length === 0) return [];
     const total = files.reduce((sum, f) => sum + f.headerBytes, 0);
     const all = inflated(this.file, HEADERS_KEY, headers, total);
     let at = 0;
     return files.map((f) => all.subarray(at, (at += f.headerBytes)));
+  }
+
+  /** The tensor files that a restore makes. DELTA_MALFORMED unless their headers hold every tensor of the manifest once, in its type and size. */
+  tunedFiles(): TunedFile[] {
+    const headers = this.#rawHeaders();
+    const seen = new Set<string>();
+    const files = this.manifest.tuned.files.map((f, i): TunedFile => {
+      const rawHeader = headers[i]!;
+      const where = `${this.path}: header of ${f.name}`;
+      if (headerLength(rawHeader, f.bytes, where) !== rawHeader.length - 8) this.#bad(`header of ${f.name}: its length is not ${rawHeader.length - 8}`);
+      const { entries, metadata } = parseHeader(rawHeader.subarray(8), f.bytes - f.headerBytes, where);
+      for (const [name, { info, begin, end }] of entries) {
+        const t = this.entry(name);
+        const fits = t.dtype === info.dtype && sameShape(t.shape, info.shape) && byteLength(t.dtype, t.shape) === end - begin && !seen.has(name);
+        if (!fits) this.#bad(`tensor "${name}" does not fit file ${f.name}`);
+        seen.add(name);
+      }
+      return { ...f, rawHeader, entries, metadata };
+    });
+    for (const name of files.length === 0 ? [] : this.entries.keys()) if (!seen.has(name)) this.#bad(`tensor "${name}" is in no file`);
+    return files;
   }
 
   /**

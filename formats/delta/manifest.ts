@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import type * as z from 'zod';
 import { PithError } from '../../core/errors.js';
 import { elementCount, sameShape } from '../../core/shape.js';
+import { parseJson } from '../json.js';
 import { deflated, type Blob } from './blob.js';
 import { DELTA_VERSION, manifestFields, storedList, TENSORS_KEY, type DeltaManifest, type TensorEntry } from './schema.js';
 
@@ -60,12 +61,7 @@ export function checkSeal(rawHeader: Uint8Array, file: string): void {
 function field<T>(schema: z.ZodType<T>, metadata: Readonly<Record<string, string>>, key: string, file: string, stored?: string): T {
   const text = stored ?? metadata[key];
   if (text === undefined) throw new PithError('DELTA_MALFORMED', { file, message: `metadata "${key}" is missing` });
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    throw new PithError('DELTA_MALFORMED', { file, message: `metadata "${key}" is not JSON` });
-  }
+  const value = parseJson(text, (message) => new PithError('DELTA_MALFORMED', { file, message: `metadata "${key}": ${message}` }));
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0];

@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import type * as z from 'zod';
 import { PithError } from '../../core/errors.js';
 import * as io from '../io.js';
+import { parseJson, readText, type Refuse } from '../json.js';
 import { compareUtf8 } from '../safetensors/layout.js';
 import { MODEL_NAME, modelFile, STORE_VERSION, storeFile, type StoredModel } from './schema.js';
 
@@ -15,7 +16,7 @@ export class StoreFolder {
     const file = join(path, 'store.json');
     if (io.stat(path) === undefined) throw new PithError('NOT_FOUND', { file: path });
     if (io.stat(file)?.isFile !== true) throw new PithError('NOT_A_STORE', { file: path, message: 'it has no store.json; `pith store init` makes one' });
-    const { version } = parse(storeFile, json(Buffer.from(io.readFile(file)).toString('utf8'), file), file);
+    const { version } = parse(storeFile, json(readText(file, malformed(file)), file), file);
     if (version > STORE_VERSION) throw new PithError('STORE_VERSION', { file, expected: STORE_VERSION, got: version });
     return new StoreFolder(path);
   }
@@ -71,7 +72,7 @@ export class StoreFolder {
   /** STORE_MALFORMED when any byte of it differs from what was written. */
   readModel(name: string): StoredModel {
     const file = this.model(name);
-    const text = Buffer.from(io.readFile(file)).toString('utf8');
+    const text = readText(file, malformed(file));
     const value = json(text, file) as { readonly sha256?: unknown };
     const { sha256, ...rest } = value;
     const got = modelText(rest as StoredModel);
@@ -111,14 +112,15 @@ export function modelObjects(model: StoredModel): string[] {
   return [...model.files.flatMap((f) => [f.header, ...f.tensors.map((t) => t.object)]), ...model.sideFiles.map((f) => f.object)];
 }
 
+const malformed =
+  (file: string): Refuse =>
+  (message) =>
+    new PithError('STORE_MALFORMED', { file, message });
+
 function json(text: string, file: string): object {
-  try {
-    const value = JSON.parse(text) as unknown;
-    if (typeof value === 'object' && value !== null) return value;
-  } catch {
-    // said below
-  }
-  throw new PithError('STORE_MALFORMED', { file, message: 'it is not a JSON object' });
+  const value = parseJson(text, malformed(file));
+  if (typeof value !== 'object' || value === null) throw malformed(file)('it is not a JSON object');
+  return value;
 }
 
 function parse<T>(schema: z.ZodType<T>, value: unknown, file: string): T {

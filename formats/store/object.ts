@@ -8,7 +8,8 @@ import { checkSeal, seal } from '../delta/manifest.js';
 import * as io from '../io.js';
 import { SafetensorsFile } from '../safetensors/file.js';
 import { buildHeader, canonicalOrder } from '../safetensors/layout.js';
-import { objectHead, STORE_VERSION, type ObjectHead } from './schema.js';
+import type { StoreFolder } from './folder.js';
+import { contentPrefix, objectHead, STORE_VERSION, type ObjectHead } from './schema.js';
 
 /** Sampled words, for finding a base without decoding. */
 export const SKETCH = 'sketch';
@@ -121,6 +122,14 @@ function readHead(metadata: Readonly<Record<string, string>>, file: SafetensorsF
   if (head.base?.rows !== undefined && !(head.base.rows <= (head.shape[0] ?? -1))) return bad('its common rows do not fit its shape');
   if ((head.base === null) !== (head.depth === 0)) return bad('its depth does not fit its base');
   return head;
+}
+
+/** STORE_MALFORMED when a model has an object for something else than it holds. `expected`: as contentPrefix gives it. */
+export function requireContent(store: StoreFolder, hash: string, content: Pick<TensorInfo, 'dtype' | 'shape'>, expected: string): void {
+  const got = contentPrefix(content);
+  if (got === expected) return;
+  const text = (prefix: string): string => prefix.trim().replace('\t', ' ');
+  throw new PithError('STORE_MALFORMED', { file: store.object(hash), message: `a model has it for ${text(expected)}, it holds ${text(got)}` });
 }
 
 /** A base of a fitting type and shape, as the coder needs it. */

@@ -16,15 +16,32 @@ export interface ProductSvd {
 
 const NOISE = 1e-7;
 
+const NOTHING: ProductSvd = { s: new Float64Array(0), keep: () => ({ a: new Float32Array(0), b: new Float32Array(0) }) };
+
 /** a: (r, n), b: (m, r) f32, finite. */
 export function productSvd(a: Float32Array, b: Float32Array, r: number, ops: MatrixOps): ProductSvd {
   const [m, n] = [b.length / r, a.length / r];
   const [a64, b64] = [new Float64Array(a), new Float64Array(b)];
+  const side = Math.min(m, n);
+  if (side === 0) return NOTHING;
+  if (r <= side) return factoredSvd(a64, b64, m, n, r, ops);
+  // more components than the product can have: the product itself is the smaller factor
+  const product = ops.multiply64(false, false, m, n, r, b64, a64);
+  return m <= n ? factoredSvd(product, identity(m), m, n, m, ops) : factoredSvd(identity(n), product, m, n, n, ops);
+}
+
+function identity(n: number): Float64Array {
+  const out = new Float64Array(n * n);
+  for (let i = 0; i < n; i++) out[i * n + i] = 1;
+  return out;
+}
+
+function factoredSvd(a64: Float64Array, b64: Float64Array, m: number, n: number, r: number, ops: MatrixOps): ProductSvd {
   const gram = eigh(ops.multiply64(true, false, r, r, m, b64, b64), r, { blas: ops.blas });
   const top = Math.max(0, gram.values[r - 1] ?? 0);
   const live = Array.from(gram.values.keys()).filter((i) => gram.values[i]! > NOISE * NOISE * top);
   const q = live.length;
-  if (q === 0) return { s: new Float64Array(0), keep: () => ({ a: new Float32Array(0), b: new Float32Array(0) }) };
+  if (q === 0) return NOTHING;
   // t: (q, r), its pseudoinverse inverse: (r, q)
   const t = new Float64Array(q * r);
   const inverse = new Float64Array(r * q);

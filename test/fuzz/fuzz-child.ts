@@ -1,14 +1,15 @@
 /**
  * The fuzz loop, in a process of its own so that a hang or a crash is seen from outside:
- *   node dist/test/fuzz/fuzz-child.js --seconds 5 --seed 1 [--only 4711] --work DIR
- * Case i of a seed is always the same input (`--only` runs that one alone; its state then is a fresh one). Prints one JSON line.
+ *   node dist/test/fuzz/fuzz-child.js --seconds 5 --seed 1 [--target store] [--only 4711] --work DIR
+ * Case i of a seed is always the same input (`--only` runs that one alone; its state then is a fresh one; `--target`: those whose name has it in it, another sequence of cases). Prints one JSON line.
  */
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { PithError } from '../../core/errors.js';
 import { Rng } from '../../core/rng.js';
-import { targets, type Target } from './targets.js';
+import type { Target } from './target.js';
+import { targets } from './targets.js';
 
 /** 65 malformed, 66 missing, 74 I/O (a claimed size that fits no disk, say). */
 const EXIT_CODES = new Set([65, 66, 74]);
@@ -26,7 +27,9 @@ export interface FuzzReport {
   readonly findings: readonly string[];
 }
 
-const { values } = parseArgs({ options: { seconds: { type: 'string' }, seed: { type: 'string' }, only: { type: 'string' }, work: { type: 'string' } } });
+const { values } = parseArgs({
+  options: { seconds: { type: 'string' }, seed: { type: 'string' }, only: { type: 'string' }, target: { type: 'string' }, work: { type: 'string' } },
+});
 const seconds = Number(values.seconds ?? '5');
 const seed = Number(values.seed ?? '1');
 const work = values.work ?? '.';
@@ -57,7 +60,7 @@ function choose(rng: Rng, all: readonly Target[]): Target {
 }
 
 async function loop(): Promise<FuzzReport> {
-  const all = targets(work);
+  const all = (await targets(work)).filter((t) => t.name.includes(values.target ?? ''));
   watchAllocations();
   const root = new Rng(seed);
   const marker = openSync(join(work, 'case'), 'w');

@@ -39,6 +39,7 @@ const PIECES = [
   '9'.repeat(400),
   '['.repeat(3000),
   '{"a":'.repeat(2000),
+  '['.repeat(60_000) + ']'.repeat(60_000),
   '/*x*/',
   '\ufeff',
   'NaN',

@@ -409,6 +409,22 @@ describe('pipelines/adapter resize and lint', () => {
     expect((await lint(p('eight'), 'vllm', { maxRank: 8 })).ok).to.equal(true);
   });
 
+  it('a rank above the sides of its weight is cut to them, and means the same', async () => {
+    using dir = tempDir();
+    const p = (name: string): string => join(dir.path, name);
+    const rng = new Rng(9);
+    const tensors = [random(rng, `${PREFIX}m.q.lora_A.weight`, 20, 6), random(rng, `${PREFIX}m.q.lora_B.weight`, 8, 20)];
+    const wide = writeAdapter(p('wide'), tensors, { r: 20, lora_alpha: 40 });
+    const found = await lint(wide, 'peft', { out: p('fit') });
+    expect(found.findings.map((f) => f.code)).to.deep.equal(['rank-above-sides']);
+    expect(found.fitted?.rank).to.equal(6);
+    expect((await lint(p('fit'), 'peft')).findings).to.deep.equal([]);
+    const base = writeBase(p('base'), [random(rng, 'm.q.weight', 8, 6)]);
+    for (const name of ['wide', 'fit']) await fuse(p(name), p(`${name}.safetensors`), { base });
+    const [a, b] = [await load(p('wide.safetensors')), await load(p('fit.safetensors'))];
+    expect(maxError(b.get('m.q.weight')!, a.get('m.q.weight')!)).to.be.lessThan(1e-5);
+  });
+
   it('what no rank can mend stays an error and writes nothing: full copies, DoRA, a base that does not fit', async () => {
     using dir = tempDir();
     const p = (name: string): string => join(dir.path, name);

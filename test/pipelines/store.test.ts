@@ -1,6 +1,7 @@
 /** Stores: what goes in comes out, once and for all, whatever happens to the folder. */
 import { expect } from 'chai';
 import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, unlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DType } from '../../core/dtype.js';
@@ -10,7 +11,7 @@ import { byteLength } from '../../core/shape.js';
 import type { TensorView } from '../../core/tensor.js';
 import { StoreFolder } from '../../formats/store/folder.js';
 import { ObjectFile } from '../../formats/store/object.js';
-import { MAX_DEPTH } from '../../formats/store/schema.js';
+import { MAX_DEPTH, type StoredModel } from '../../formats/store/schema.js';
 import { storeAdd, type StoreAddOptions, type StoreAddReport } from '../../pipelines/store-add.js';
 import { storeGet, type StoreGetReport } from '../../pipelines/store-get.js';
 import { storeGc, storeInit, storeList, storeVerify, type StoreGcReport, type StoreVerifyReport } from '../../pipelines/store-list.js';
@@ -271,6 +272,41 @@ describe('pipelines/store', function () {
       }
       expect((await verify(store)).ok).to.equal(true);
     });
+  });
+
+  it('a record that lies, with its own hash made right: objects for something else, a file named twice', async () => {
+    using dir = tempDir();
+    const store = madeStore(dir.path);
+    const source = join(dir.path, 'm');
+    mkdirSync(source);
+    writeSafetensors(join(source, 'model.safetensors'), [view('small', 'BF16', [3, 10]), view('large', 'BF16', [30, 10])]);
+    writeFileSync(join(source, 'config.json'), '{}');
+    await add(store, source);
+    const file = join(store, 'models', 'm.json');
+    const good = readFileSync(file, 'utf8');
+    const model = JSON.parse(good) as StoredModel;
+    const [{ tensors }] = model.files as unknown as [StoredModel['files'][number]];
+    const swapped = [
+      { ...tensors[0]!, object: tensors[1]!.object },
+      { ...tensors[1]!, object: tensors[0]!.object },
+    ];
+    for (const [lie, says] of [
+      [{ files: [{ ...model.files[0], tensors: swapped }] }, 'BF16 [30,10]'],
+      [{ files: [{ ...model.files[0], header: tensors[0]!.object }] }, 'U8 ['],
+      [{ sideFiles: [{ ...model.sideFiles[0], object: tensors[0]!.object }] }, 'two types'],
+      [{ sideFiles: [{ ...model.sideFiles[0], name: 'model.safetensors' }] }, 'listed twice'],
+    ] as const) {
+      const body = JSON.stringify({ ...model, ...lie, sha256: undefined }).slice(0, -1);
+      writeFileSync(file, `${body},"sha256":"${createHash('sha256').update(body).digest('hex')}"}\n`);
+      const error = await expectCode('STORE_MALFORMED', () => get(store, 'm', join(dir.path, 'back')));
+      expect([error.exitCode, error.message.includes(says)], error.message).to.deep.equal([65, true]);
+      expect(existsSync(join(dir.path, 'back'))).to.equal(false);
+      rmSync(join(dir.path, 'back.pith-partial'), { recursive: true, force: true });
+      expect((await verify(store)).damaged.map((d) => [d.file, d.models])).to.deep.equal([[file, ['m']]]);
+    }
+    writeFileSync(file, good);
+    await get(store, 'm', join(dir.path, 'back'));
+    expect(hashTree(join(dir.path, 'back'))).to.deep.equal(hashTree(source));
   });
 
   describe('gc', () => {

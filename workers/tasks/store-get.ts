@@ -1,6 +1,9 @@
 /** Decodes one object of a store into the files that hold it, or only proves it. */
 import { PithError } from '../../core/errors.js';
+import type { TensorInfo } from '../../core/tensor.js';
 import * as io from '../../formats/io.js';
+import { requireContent } from '../../formats/store/object.js';
+import type { TensorSink } from '../../methods/kinds.js';
 import type { StoreGetResult, StoreGetTask } from '../messages.js';
 import type { TaskControl, WorkerState } from '../state.js';
 
@@ -16,7 +19,11 @@ export async function storeGet(state: WorkerState, task: StoreGetTask, control: 
     const write = async (position: number, bytes: Uint8Array): Promise<void> => {
       for (const t of open) io.writeFully(t.fd, bytes, t.position + position, t.file);
     };
-    await store.decode(task.object, () => (open.length === 0 ? undefined : { write }), control);
+    const opened = (info: TensorInfo): TensorSink | undefined => {
+      if (task.expected !== undefined) requireContent(store.folder, task.object, info, task.expected);
+      return open.length === 0 ? undefined : { write };
+    };
+    await store.decode(task.object, opened, control);
     return {};
   } catch (error) {
     if (!task.lenient || !(error instanceof PithError) || error.exitCode !== 65) throw error;

@@ -90,9 +90,25 @@ for (const useBlas of loadBlas() === undefined ? [false] : [false, true]) {
       s.forEach((v, i) => expect(exact.s[i]!).to.be.closeTo(v, 1e-4));
     });
 
-    it('a product of zero has no component', async () => {
+    it('more components than the product can have: as many as its shorter side', async () => {
+      for (const [m, n, r] of [
+        [5, 7, 30],
+        [7, 5, 30],
+        [1, 4, 2],
+      ] as const) {
+        const [a, b] = [new Rng(6).normals(r * n), new Rng(7).normals(m * r)];
+        const product = Float32Array.from(naiveProduct(b, a, m, r, n));
+        const svd = productSvd(a, b, r, await ops());
+        expect(svd.s.length).to.equal(Math.min(m, n));
+        const { a: ak, b: bk } = svd.keep(svd.s.length);
+        expect(distance(naiveProduct(bk, ak, m, svd.s.length, n), product) / frobenius(product)).to.be.lessThan(1e-5);
+      }
+    });
+
+    it('a product of zero, or of no rows and no columns, has no component', async () => {
       const svd = productSvd(new Rng(1).normals(4 * 6), new Float32Array(5 * 4), 4, await ops());
       expect(svd.s.length).to.equal(0);
+      for (const [a, b] of [[0, 0], [0, 8], [8, 0]]) expect(productSvd(new Float32Array(a!), new Float32Array(b!), 2 ** 31, await ops()).s.length).to.equal(0); // prettier-ignore
     });
   });
 }
