@@ -46,11 +46,21 @@ const within = (scale: number): number => Math.min(MOST_CORRECTION, Math.max(1 /
 
 export class Allocator {
   readonly #candidates = new Map<string, Candidate[]>();
+  readonly #weights = new Map<string, number>();
 
   add(tensor: string, method: number, rates: RatesResult): void {
     const list = this.#candidates.get(tensor) ?? [];
     list.push({ method, rates, bytesScale: 1, errorScale: 1 });
     this.#candidates.set(tensor, list);
+  }
+
+  /** What a squared error in a tensor counts for; 1 unless it is said. */
+  weigh(weights: ReadonlyMap<string, number>): void {
+    for (const [tensor, weight] of weights) this.#weights.set(tensor, weight);
+  }
+
+  #weight(tensor: string): number {
+    return this.#weights.get(tensor) ?? 1;
   }
 
   deltaSq(tensor: string): number {
@@ -68,8 +78,9 @@ export class Allocator {
 
   /** All codecs' points on one scale: more bytes, less error. */
   #options(tensor: string): Option[] {
+    const weight = this.#weight(tensor);
     const all = (this.#candidates.get(tensor) ?? []).flatMap(({ method, rates, bytesScale, errorScale }) =>
-      rates.bytes.map((bytes, point): Option => ({ method, point, bytes: bytes * bytesScale, errorSq: rates.errorSq[point]! * errorScale })),
+      rates.bytes.map((bytes, point): Option => ({ method, point, bytes: bytes * bytesScale, errorSq: rates.errorSq[point]! * errorScale * weight })),
     );
     all.sort((a, b) => a.bytes - b.bytes || a.errorSq - b.errorSq || a.method - b.method);
     const kept: Option[] = [];
@@ -149,7 +160,7 @@ export class Allocator {
 
   #errorOf(tensor: string, choice: Choice): number {
     const c = this.#candidates.get(tensor)?.find((candidate) => candidate.method === choice.method);
-    return c === undefined ? 0 : c.rates.errorSq[choice.point]! * c.errorScale;
+    return c === undefined ? 0 : c.rates.errorSq[choice.point]! * c.errorScale * this.#weight(tensor);
   }
 
   /** Predicted total squared error at most `errorSq`. */
@@ -159,7 +170,13 @@ export class Allocator {
 
   #choose(tensors: readonly string[], solve: (curves: readonly RateCurve[]) => readonly number[]): Map<string, Choice> {
     const options = tensors.map((t) => this.#options(t));
-    const points = solve(options.map((o, i) => ({ bytes: o.map((p) => p.bytes), errorSq: o.map((p) => p.errorSq), deltaSq: this.deltaSq(tensors[i]!) })));
+    const points = solve(
+      options.map((o, i) => ({
+        bytes: o.map((p) => p.bytes),
+        errorSq: o.map((p) => p.errorSq),
+        deltaSq: this.deltaSq(tensors[i]!) * this.#weight(tensors[i]!),
+      })),
+    );
     return new Map(tensors.map((t, i) => [t, options[i]![points[i]!]!]));
   }
 }

@@ -16,7 +16,10 @@ import { assemble, commonRows, type Assembly } from './delta-assemble.js';
 import { deltaBytes } from '../formats/delta/write.js';
 import { Allocator, targetBytes, type Choice, type DeltaTarget } from './delta-budget.js';
 import { reachTarget, type TargetRun } from './delta-target.js';
-import { methodsOf, type MethodOptions } from './delta-methods.js';
+import { methodsOf, type MethodOptions, type ProbeData } from './delta-methods.js';
+import { sensitivities, type GroupSensitivity, type Sensitivity } from './delta-sensitivity.js';
+import { requireCausalConfig } from '../models/config/parse.js';
+import { modelRef } from './model-ref.js';
 import { planDelta, type DeltaPlan, type PlannedTensor } from './delta-plan.js';
 import { Journal, refuseExisting } from './journal.js';
 import { keptAsRead, readerWarnings } from './reader-warnings.js';
@@ -55,6 +58,8 @@ export interface EncodeReport {
   readonly device: string;
   readonly tensors: readonly EncodedTensor[];
   readonly sideFiles: readonly { readonly name: string; readonly coding: string }[];
+  /** What was measured on the data of the encode. */
+  readonly sensitivity?: readonly GroupSensitivity[];
   readonly plan?: { readonly bytes: number; readonly peakBytes: number; readonly ms: number };
 }
 
@@ -85,6 +90,7 @@ interface Run {
   readonly pool: WorkerPool;
   readonly done: Map<string, Done>;
   readonly allocator: Allocator;
+  readonly sensitivity: GroupSensitivity[];
 }
 
 export async function* deltaEncode(o: EncodeOptions): Pipeline<EncodeReport> {
@@ -109,10 +115,34 @@ export async function* deltaEncode(o: EncodeOptions): Pipeline<EncodeReport> {
       throw new PithError('DISK_FULL', { file: folder, message: `about ${Math.ceil(spaceNeeded)} bytes are needed, ${io.freeBytes(folder)} are free` });
     }
     const refs = { tuned: refOf(tuned, o.tuned), ...(base === undefined ? {} : { base: refOf(base, o.base!) }) };
-    const { method, params, target, embeddings, seed } = o;
-    const identity = { command: JOB, version: pithVersion(), method, params, target, embeddings, seed, device, refs, tensors: plan.tensors };
+    const { method, params, target, embeddings, seed, data } = o;
+    const identity = {
+      command: JOB,
+      version: pithVersion(),
+      method,
+      params,
+      target,
+      embeddings,
+      seed,
+      data: data?.source,
+      device,
+      refs,
+      tensors: plan.tensors,
+    };
     const journal = Journal.open<Done>(o.out, identity, { resume: o.resume });
-    const run: Run = { o, plan, base, tuned, refs, settings: runSettings(o, device), journal, pool, done: new Map(), allocator: new Allocator() };
+    const run: Run = {
+      o,
+      plan,
+      base,
+      tuned,
+      refs,
+      settings: runSettings(o, device),
+      journal,
+      pool,
+      done: new Map(),
+      allocator: new Allocator(),
+      sensitivity: [],
+    };
     try {
       yield* runTasks(run);
       const report = await finish(run);
@@ -166,7 +196,42 @@ async function* runTasks(run: Run): AsyncGenerator<ProgressEvent, void, void> {
   for (const t of budgeted) {
     for (const m of candidatesOf(t)) allocator.add(t.name, m, (done.get(ratesLabel(run, t, m)) as { rates: RatesResult }).rates);
   }
-  yield* reachTarget(targetOf(run, o.target, budgeted, totalBytes));
+  const target = targetOf(run, o.target, budgeted, totalBytes);
+  yield* reachTarget(target);
+  if (o.data === undefined) return;
+  yield { type: 'phase', job: JOB, phase: 'measuring what errors do' };
+  const measured = yield* measureWeights(run, target.shared, o.data);
+  allocator.weigh(measured.weights);
+  run.sensitivity.push(...measured.groups);
+  yield* reachTarget(target);
+}
+
+/** Probes of the delta as it stands, written beside the journal for them. */
+async function* measureWeights(run: Run, tensors: readonly string[], data: ProbeData): AsyncGenerator<ProgressEvent, Sensitivity, void> {
+  const { o, plan, tuned, journal, pool, settings } = run;
+  const file = `${journal.spool('probe')}.safetensors`;
+  io.remove(file);
+  writeDelta(file, (await assemble(assemblyOf(run))).content, { force: true });
+  try {
+    const argument = `${o.base!}+${file}`;
+    await using lossy = await openAny(argument);
+    const model = await modelRef(o.tuned, tuned);
+    const { numLayers } = requireCausalConfig(model.config, model.configFile);
+    const squares = (name: string): number => (run.done.get(name) as { encode: EncodeResult }).encode.squares?.[0] ?? 0;
+    const probes = {
+      tuned: model,
+      lossy: refOf(lossy, argument),
+      tensors,
+      layers: numLayers,
+      errorSq: squares,
+      sequences: data.sequences,
+      settings,
+      spool: (name: string) => journal.spool(name),
+    };
+    return yield* sensitivities(probes, { job: JOB, pool, maxMemoryBytes: o.maxMemoryBytes, signal: o.signal, totalBytes: plan.rawBytes });
+  } finally {
+    io.remove(file);
+  }
 }
 
 const candidatesOf = (t: PlannedTensor): readonly number[] => t.candidates ?? [t.method];
@@ -359,6 +424,7 @@ async function finish(run: Run): Promise<EncodeReport> {
     ...(baseHash === undefined ? {} : { baseHash }),
     tunedHash,
     device: settings.device,
+    ...(run.sensitivity.length === 0 ? {} : { sensitivity: run.sensitivity }),
     tensors: plan.tensors.map((t) => encodedTensor(run, t, assembly.result(t.name))),
     sideFiles: content.manifest.tuned.sideFiles.map((f) => ({ name: f.name, coding: f.coding })),
   };

@@ -5,12 +5,21 @@ import type { TensorPlan } from '../methods/kinds.js';
 import type { DeltaTarget, EmbeddingBudget } from './delta-budget.js';
 import type { PlannedMethod } from './delta-plan.js';
 
+/** Token sequences that the fine-tune is meant for. */
+export interface ProbeData {
+  readonly sequences: readonly Int32Array[];
+  /** What they were made from, for the journal. */
+  readonly source: string;
+}
+
 /** How the tensors are to be coded. */
 export interface MethodOptions {
   readonly method: string;
   readonly params: Readonly<Record<string, unknown>>;
   /** A size or an error that the method's tensors share, for methods that have a budget. */
   readonly target?: DeltaTarget;
+  /** What errors in a tensor do is measured on this text and weighs in the shares of a size. */
+  readonly data?: ProbeData;
   /** Embeddings and output heads: stored exactly, with parameters of their own, or with a budget of their own. */
   readonly embeddings?: 'lossless' | { readonly params: Readonly<Record<string, unknown>> } | EmbeddingBudget;
   /** Which tensors the method is for; the others are coded losslessly. */

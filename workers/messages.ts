@@ -8,6 +8,8 @@ import type { EncodeInfo } from '../methods/kinds.js';
 export interface CheckpointRef {
   readonly path: string;
   readonly stamp: string;
+  /** Tensors that another checkpoint gives instead. */
+  readonly replaced?: { readonly by: CheckpointRef; readonly names: readonly string[] };
 }
 
 /** A model to run: its tensors, and the config.json that says what they are. */

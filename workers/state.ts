@@ -23,6 +23,13 @@ export class WorkerState extends Codecs {
 
   /** FILE_CHANGED when the files are not those that the plan saw. */
   async reader(ref: CheckpointRef, options: OpenOptions = {}): Promise<CheckpointReader> {
+    const own = await this.#plainReader(ref, options);
+    if (ref.replaced === undefined) return own;
+    const { OverlayReader } = await import('./overlay-reader.js');
+    return new OverlayReader(own, await this.reader(ref.replaced.by, options), ref.replaced.names);
+  }
+
+  async #plainReader(ref: CheckpointRef, options: OpenOptions): Promise<CheckpointReader> {
     const key = `${ref.path}\n${ref.stamp}\n${options.merged ?? ''}`;
     let reader = this.#readers.get(key);
     if (reader === undefined) {
