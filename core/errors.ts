@@ -99,7 +99,18 @@ export const ERRORS = {
   OBJECT_DAMAGED: [65, '{file}: damaged object: {message}'],
   OBJECT_MISSING: [65, '{file}: object is missing'],
   JOURNAL_FOREIGN: [73, '{file}: a partial result of another plan is here; remove it or pass --no-resume'],
+  // 65: tokenizers and data
+  TOKENIZER_MALFORMED: [65, '{file}: malformed tokenizer: {message}'],
+  TOKENIZER_UNSUPPORTED: [65, '{file}: this tokenizer cannot be used: {message}'],
+  TOKENIZER_TOKEN: [65, '{file}: the tokenizer has no {token}'],
+  CHAT_TEMPLATE: [65, '{file}: chat template: {message}'],
+  DATASET_JSON: [65, '{file}: {place}: invalid JSON: {message}'],
+  DATASET_UTF8: [65, '{file}: {place}: not valid UTF-8'],
+  DATASET_ROW: [65, '{file}: {place}: {message}'],
+  DATASET_SHORT: [65, '{file}: too little data: expected at least {expected} tokens, got {got}'],
   // 66
+  DATASET_EMPTY: [66, '{file}: no data: {message}'],
+  TOKENIZER_MISSING: [66, "{file}: no tokenizer.json; a tokenizer is read from the checkpoint's folder"],
   NOT_FOUND: [66, '{file}: no such file or folder'],
   SHARD_MISSING: [66, '{file}: shard {shard} is missing'],
   BASE_NOT_FOUND: [66, '{file}: the base "{base}" that the delta names was not found; pass --base'],
