@@ -1,8 +1,10 @@
 /** Flags of the delta codecs: how much to keep, and what becomes of the embeddings. */
 import { Flags } from '@oclif/core';
 import { PithError } from '../core/errors.js';
+import type { CalibrationText } from '../pipelines/calibration-data.js';
 import type { DeltaTarget } from '../pipelines/delta-budget.js';
 import type { EncodeOptions } from '../pipelines/delta-encode.js';
+import { dataFlags, datasetSpec, rowTemplate } from './data-flags.js';
 import { parseSize } from './sizes.js';
 
 const only = ['rank', 'energy', 'target-size', 'target-ratio', 'max-error'];
@@ -44,6 +46,33 @@ export const deltaFlags = {
     helpGroup: 'LOSSY',
   }),
 };
+
+/** Text that the fine-tune is for: what errors do to its predictions there decides the shares of a size. */
+export const probeFlags = {
+  dataset: Flags.string({
+    description: 'text (JSON Lines, plain) on which it is measured what an error in each part does',
+    helpValue: 'FILE',
+    helpGroup: 'LOSSY',
+  }),
+  ...dataFlags,
+  nsamples: Flags.integer({ min: 1, default: 12, description: 'windows of text that are measured on', helpGroup: 'LOSSY' }),
+  seqlen: Flags.integer({ min: 2, default: 256, description: 'tokens of a window', helpGroup: 'LOSSY' }),
+};
+
+interface ParsedProbe {
+  readonly dataset: string | undefined;
+  readonly rows: string | undefined;
+  readonly template: string | undefined;
+  readonly nsamples: number;
+  readonly seqlen: number;
+  readonly seed: number;
+}
+
+export function probeOptions(f: ParsedProbe): { data?: CalibrationText } {
+  if (f.dataset === undefined) return {};
+  const { nsamples, seqlen, seed } = f;
+  return { data: { spec: datasetSpec(f.dataset, f.rows), ...rowTemplate(f.template), nsamples, seqlen, seed } };
+}
 
 function number(flag: string, text: string, ok: (v: number) => boolean): number {
   const v = Number(text);

@@ -1,6 +1,7 @@
-/** What `delta squash` and `delta rebase` say of the file they made. */
+/** What the commands that write deltas say of the file they made. */
 import type { EncodeReport } from '../pipelines/delta-encode.js';
 import { formatBytes, formatMs, formatShare } from './sizes.js';
+import { table } from './table.js';
 
 export function deltaSummary(r: EncodeReport, ms: number): string {
   if (r.plan !== undefined) {
@@ -13,4 +14,12 @@ export function deltaSummary(r: EncodeReport, ms: number): string {
     `base   ${r.baseHash ?? ''}`,
     `tuned  ${r.tunedHash ?? ''}`,
   ].join('\n');
+}
+
+/** The groups whose errors cost most. */
+const SHOWN_GROUPS = 6;
+
+export function sensitivityTable(groups: NonNullable<EncodeReport['sensitivity']>): string {
+  const rows = groups.slice(0, SHOWN_GROUPS).map((g) => [g.group, String(g.tensors), g.kld.toExponential(2), g.weight.toFixed(2)]);
+  return `measured on the data (KLD of one group alone, what a squared error in it counts for):\n${table(['group', 'tensors', 'KLD', 'weight'], rows)}`;
 }

@@ -16,7 +16,8 @@ import { assemble, commonRows, type Assembly } from './delta-assemble.js';
 import { deltaBytes } from '../formats/delta/write.js';
 import { Allocator, targetBytes, type Choice, type DeltaTarget } from './delta-budget.js';
 import { reachTarget, type TargetRun } from './delta-target.js';
-import { methodsOf, type MethodOptions, type ProbeData } from './delta-methods.js';
+import { methodsOf, type MethodOptions } from './delta-methods.js';
+import { calibrationData, type CalibrationData } from './calibration-data.js';
 import { sensitivities, type GroupSensitivity, type Sensitivity } from './delta-sensitivity.js';
 import { requireCausalConfig } from '../models/config/parse.js';
 import { modelRef } from './model-ref.js';
@@ -90,6 +91,8 @@ interface Run {
   readonly pool: WorkerPool;
   readonly done: Map<string, Done>;
   readonly allocator: Allocator;
+  /** What errors are measured on. */
+  readonly data: CalibrationData | undefined;
   readonly sensitivity: GroupSensitivity[];
 }
 
@@ -106,6 +109,8 @@ export async function* deltaEncode(o: EncodeOptions): Pipeline<EncodeReport> {
       throw new PithError('USAGE', { message: `--tuned ${o.tuned}: a delta is of files; write them first (adapter fuse has --save delta)` });
     yield* readerWarnings(JOB, base, tuned);
     yield* keptAsRead(JOB, tuned);
+    if (o.data !== undefined && (o.target === undefined || o.target.maxError !== undefined))
+      throw new PithError('USAGE', { message: '--dataset weighs the shares of a size: give --target-size or --target-ratio' });
     const plan = planDelta(base, tuned, await methodsOf(o));
     const lossy = plan.tensors.some((t) => t.method > 0);
     const device: Device = lossy ? await resolveRunDevice(o.device) : 'cpu';
@@ -115,7 +120,8 @@ export async function* deltaEncode(o: EncodeOptions): Pipeline<EncodeReport> {
       throw new PithError('DISK_FULL', { file: folder, message: `about ${Math.ceil(spaceNeeded)} bytes are needed, ${io.freeBytes(folder)} are free` });
     }
     const refs = { tuned: refOf(tuned, o.tuned), ...(base === undefined ? {} : { base: refOf(base, o.base!) }) };
-    const { method, params, target, embeddings, seed, data } = o;
+    const data = o.data === undefined ? undefined : await calibrationData(tuned, o.data);
+    const { method, params, target, embeddings, seed } = o;
     const identity = {
       command: JOB,
       version: pithVersion(),
@@ -124,7 +130,7 @@ export async function* deltaEncode(o: EncodeOptions): Pipeline<EncodeReport> {
       target,
       embeddings,
       seed,
-      data: data?.source,
+      data: data && [data.sha256, o.data],
       device,
       refs,
       tensors: plan.tensors,
@@ -141,6 +147,7 @@ export async function* deltaEncode(o: EncodeOptions): Pipeline<EncodeReport> {
       pool,
       done: new Map(),
       allocator: new Allocator(),
+      data,
       sensitivity: [],
     };
     try {
@@ -198,16 +205,16 @@ async function* runTasks(run: Run): AsyncGenerator<ProgressEvent, void, void> {
   }
   const target = targetOf(run, o.target, budgeted, totalBytes);
   yield* reachTarget(target);
-  if (o.data === undefined) return;
+  if (run.data === undefined) return;
   yield { type: 'phase', job: JOB, phase: 'measuring what errors do' };
-  const measured = yield* measureWeights(run, target.shared, o.data);
+  const measured = yield* measureWeights(run, target.shared, run.data);
   allocator.weigh(measured.weights);
   run.sensitivity.push(...measured.groups);
   yield* reachTarget(target);
 }
 
 /** Probes of the delta as it stands, written beside the journal for them. */
-async function* measureWeights(run: Run, tensors: readonly string[], data: ProbeData): AsyncGenerator<ProgressEvent, Sensitivity, void> {
+async function* measureWeights(run: Run, tensors: readonly string[], data: CalibrationData): AsyncGenerator<ProgressEvent, Sensitivity, void> {
   const { o, plan, tuned, journal, pool, settings } = run;
   const file = `${journal.spool('probe')}.safetensors`;
   io.remove(file);

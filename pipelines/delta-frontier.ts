@@ -4,6 +4,7 @@ import { PithError } from '../core/errors.js';
 import type { Pipeline, ProgressEvent } from '../core/events.js';
 import * as io from '../formats/io.js';
 import { loadMethod, methodNames } from '../methods/index.js';
+import type { CalibrationText } from './calibration-data.js';
 import { deltaEncode, type EncodeReport } from './delta-encode.js';
 import type { RunOptions } from './run-options.js';
 
@@ -17,6 +18,8 @@ export interface FrontierOptions extends RunOptions {
   /** An empty folder for the deltas. */
   readonly work: string;
   readonly selects: (name: string) => boolean;
+  /** `auto` weighs errors by what they do on it. */
+  readonly data?: CalibrationText;
 }
 
 export interface FrontierPoint {
@@ -86,6 +89,7 @@ async function* encodeOnce(o: FrontierOptions, method: string, share: number | u
       params: {},
       selects,
       ...target,
+      ...(method === 'auto' && o.data !== undefined && share !== undefined ? { data: o.data } : {}),
       force: true,
       dryRun: false,
       resume: false,

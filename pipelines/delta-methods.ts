@@ -2,15 +2,9 @@
 import { PithError } from '../core/errors.js';
 import { loadMethod } from '../methods/index.js';
 import type { TensorPlan } from '../methods/kinds.js';
+import type { CalibrationText } from './calibration-data.js';
 import type { DeltaTarget, EmbeddingBudget } from './delta-budget.js';
 import type { PlannedMethod } from './delta-plan.js';
-
-/** Token sequences that the fine-tune is meant for. */
-export interface ProbeData {
-  readonly sequences: readonly Int32Array[];
-  /** What they were made from, for the journal. */
-  readonly source: string;
-}
 
 /** How the tensors are to be coded. */
 export interface MethodOptions {
@@ -19,7 +13,7 @@ export interface MethodOptions {
   /** A size or an error that the method's tensors share, for methods that have a budget. */
   readonly target?: DeltaTarget;
   /** What errors in a tensor do is measured on this text and weighs in the shares of a size. */
-  readonly data?: ProbeData;
+  readonly data?: CalibrationText;
   /** Embeddings and output heads: stored exactly, with parameters of their own, or with a budget of their own. */
   readonly embeddings?: 'lossless' | { readonly params: Readonly<Record<string, unknown>> } | EmbeddingBudget;
   /** Which tensors the method is for; the others are coded losslessly. */

@@ -4,9 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pipeline as pipe } from 'node:stream/promises';
 import { PithCommand } from '../../cli/base-command.js';
-import { deltaFlags, lossyOptions } from '../../cli/delta-flags.js';
+import { deltaFlags, lossyOptions, probeFlags, probeOptions } from '../../cli/delta-flags.js';
 import { parseSettings, runFlags, selectFlags, writeFlags } from '../../cli/flags.js';
 import { selector } from '../../cli/select.js';
+import { sensitivityTable } from '../../cli/delta-summary.js';
 import { formatBytes, formatMs, formatShare } from '../../cli/sizes.js';
 import { deltaEncode, type EncodeReport } from '../../pipelines/delta-encode.js';
 
@@ -19,6 +20,7 @@ export default class DeltaEncode extends PithCommand {
     '<%= config.bin %> delta encode --base llama --tuned llama-math --out math.delta.safetensors',
     '<%= config.bin %> delta encode --base llama --tuned llama-math --method ere --rank 16 --out math.delta.safetensors',
     '<%= config.bin %> delta encode --base llama --tuned llama-math --method ere --target-ratio 40 --out math.delta.safetensors',
+    "<%= config.bin %> delta encode --base llama --tuned llama-math --method auto --target-ratio 50 --dataset math.jsonl --template 'Question: {question}\\nAnswer: {answer}\\n' --out math.delta.safetensors",
     '<%= config.bin %> delta encode --base none --tuned llama --out llama.small.safetensors',
     '<%= config.bin %> delta encode --base llama --tuned llama-math --out - | ssh host "cat > math.delta.safetensors"',
   ];
@@ -27,6 +29,7 @@ export default class DeltaEncode extends PithCommand {
     tuned: Flags.string({ required: true, description: 'fine-tuned checkpoint', helpValue: 'CKPT' }),
     out: Flags.string({ required: true, char: 'o', description: 'file to write, or - for stdout', helpValue: 'FILE' }),
     ...deltaFlags,
+    ...probeFlags,
     ...selectFlags,
     ...writeFlags,
     ...runFlags,
@@ -46,6 +49,7 @@ export default class DeltaEncode extends PithCommand {
           out,
           method: flags.method,
           ...lossyOptions(flags, parseSettings(flags.set)),
+          ...probeOptions(flags),
           selects: selector(flags.include, flags.exclude),
           force: flags.force,
           dryRun: flags['dry-run'],
@@ -69,6 +73,7 @@ function describe(r: EncodeReport, ms: number): string {
   const lines = [`${r.out}: ${formatBytes(r.bytes)}, ${formatShare(r.ratio)} of ${formatBytes(r.rawBytes)} in ${formatMs(ms)}`];
   lines.push(`${r.tensors.length} tensors (${same} identical to the base), ${r.sideFiles.length} side files`);
   if (r.error !== undefined) lines.push(`|restored - tuned| / |tuned - base| = ${r.error.toPrecision(4)}`);
+  if (r.sensitivity !== undefined) lines.push(sensitivityTable(r.sensitivity));
   if (r.baseHash !== undefined) lines.push(`base   ${r.baseHash}`);
   lines.push(`tuned  ${r.tunedHash ?? ''}`);
   return lines.join('\n');

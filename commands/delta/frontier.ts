@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PithCommand } from '../../cli/base-command.js';
+import { probeFlags, probeOptions } from '../../cli/delta-flags.js';
 import { parseShares, runFlags, selectFlags } from '../../cli/flags.js';
 import { selector } from '../../cli/select.js';
 import { formatBytes, formatMs, formatShare } from '../../cli/sizes.js';
@@ -30,6 +31,7 @@ export default class DeltaFrontier extends PithCommand {
     methods: Flags.string({ description: 'codecs, and auto (default: all that can follow a size, and lossless)', helpValue: 'NAME,...' }),
     report: Flags.string({ description: 'write the curves as one HTML page', helpValue: 'FILE.html' }),
     force: Flags.boolean({ description: 'overwrite the report' }),
+    ...probeFlags,
     ...selectFlags,
     ...runFlags,
   };
@@ -48,6 +50,7 @@ export default class DeltaFrontier extends PithCommand {
           shares: flags.sizes,
           methods: flags.methods?.split(','),
           selects: selector(flags.include, flags.exclude),
+          ...probeOptions(flags),
           ...this.runOptions(flags),
         }),
       );
