@@ -1,6 +1,7 @@
 /**
  * Jinja by @huggingface/jinja, with what Python does and that package does not: `{% generation %}` reports the text inside it, strip(chars)
- * takes its characters, and a loop that prints before it breaks is refused, because the package would lose what it printed.
+ * takes its characters, what one pass through a loop sets is not seen by the next, and a loop that prints before it breaks is refused, because the
+ * package would lose what it printed.
  */
 import { Environment, Interpreter, Template, type JinjaNode as Node, type JinjaProgram } from './hf-jinja.js';
 import { strftime } from './strftime.js';
@@ -32,6 +33,7 @@ export class JinjaTemplate {
     this.#program = new Template(marked).parsed;
     rewriteStrips(this.#program);
     checkLoops(this.#program.body, false);
+    partPasses(this.#program.body, { loops: 0 });
     this.#program.body.unshift(...new Template(MARK).parsed.body);
   }
 
@@ -111,6 +113,33 @@ function rewriteStrips(value: unknown): void {
   if (typeof name !== 'string' || !STRIPS.has(name)) return;
   node['args'] = [callee['object'], ...(node['args'] as Node[])];
   node['callee'] = Object.assign(Object.create(Object.getPrototypeOf(property) as object) as Node, { type: 'Identifier', value: `pith_${name}` });
+}
+
+const BRANCHES = ['body', 'alternate', 'defaultBlock'];
+
+/** Names that these statements set in their own scope: a branch has none of its own, a loop and a macro have. */
+function assigned(statements: readonly Node[]): string[] {
+  return statements.flatMap((node) => {
+    const target = node['assignee'] as Node | undefined;
+    if (node.type === 'Set' && target?.type === 'Identifier') return [String(target['value'])];
+    return node.type === 'If' ? assigned([...listOf(node, 'body'), ...listOf(node, 'alternate')]) : [];
+  });
+}
+
+const setNodes = (pairs: readonly (readonly [name: string, value: string])[]): Node[] =>
+  pairs.flatMap(([name, value]) => new Template(`{% set ${name} = ${value} %}`).parsed.body);
+
+/** What a loop sets has, at the start of every pass, the value from before the loop; the package would keep that of the last pass. */
+function partPasses(statements: Node[], count: { loops: number }): void {
+  for (const node of [...statements]) {
+    for (const branch of BRANCHES) partPasses(listOf(node, branch), count);
+    if (node.type !== 'For') continue;
+    const body = listOf(node, 'body');
+    const outer = [...new Set(assigned(body))].map((name) => [name, `pith_outer_${count.loops}_${name}`] as const);
+    count.loops++;
+    body.unshift(...setNodes(outer));
+    statements.splice(statements.indexOf(node), 0, ...setNodes(outer.map(([name, kept]) => [kept, name])));
+  }
 }
 
 const SILENT = new Set(['Set', 'Macro', 'Comment', 'Break', 'Continue']);

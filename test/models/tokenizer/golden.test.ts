@@ -1,8 +1,9 @@
 /** Ids and text of transformers' tokenizers, for small tokenizers of every published kind and text out of the ordinary. */
 import { expect } from 'chai';
-import { readdirSync } from 'node:fs';
-import { basename } from 'node:path';
-import { GOLDEN_TOKENIZERS, goldenTokenizer, readGolden } from '../../support/tokenizers.js';
+import { readdirSync, readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { TINY } from '../../support/files.js';
+import { GOLDEN_TOKENIZERS, goldenTokenizer, readGolden, tinyTokenizer } from '../../support/tokenizers.js';
 
 describe('models/tokenizer goldens', () => {
   const names = readdirSync(GOLDEN_TOKENIZERS).map((f) => basename(f, '.json'));
@@ -34,6 +35,11 @@ describe('models/tokenizer goldens', () => {
       });
     });
   }
+
+  it("the shipped model's own golden", () => {
+    const { prompt, input_ids } = JSON.parse(readFileSync(join(TINY, 'golden.json'), 'utf8')) as { prompt: string; input_ids: number[] };
+    expect([...tinyTokenizer().encode(prompt)]).to.deep.equal(input_ids);
+  });
 
   it('every tokenizer of the script is here', () => {
     expect(names.length).to.be.at.least(20);

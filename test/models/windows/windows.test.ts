@@ -10,7 +10,7 @@ import { gptqWindows } from '../../../models/windows/gptq.js';
 import { addedBos, llamaCppIds, llamaCppWindows } from '../../../models/windows/llama-cpp.js';
 import { countBytes, countWords, documentIds, prefixToken, rollingWindows } from '../../../models/windows/rolling.js';
 import { wikitextDetokenize, wikitextPages } from '../../../models/windows/wikitext.js';
-import { IGNORE, scoredTokens, type TokenWindow } from '../../../models/windows/window.js';
+import { IGNORE, scoredSequence, scoredTokens, type TokenWindow } from '../../../models/windows/window.js';
 import { expectCode } from '../../support/expect-error.js';
 import { ROOT } from '../../support/files.js';
 import { goldenTokenizer, tinyTokenizer } from '../../support/tokenizers.js';
@@ -29,6 +29,23 @@ const range = (n: number, from = 0): Int32Array => Int32Array.from({ length: n }
 const scored = (w: TokenWindow): number[] => [...w.targets].filter((t) => t !== IGNORE);
 
 describe('models/windows', () => {
+  it('as sequences: ids and the first scored of them', () => {
+    const tk = tinyTokenizer();
+    const windows = [
+      ...gptqWindows(range(11), { seqlen: 4, source: 'x' }),
+      ...llamaCppWindows(range(17), { nCtx: 8, bos: 90, source: 'x' }),
+      ...rollingWindows(range(11), { prefixToken: 99, maxSeqLen: 4 }),
+      pairWindow(tk, 'How many', ' cows', 64),
+    ];
+    for (const w of windows) {
+      const { ids, from } = scoredSequence(w);
+      expect([...ids.subarray(from)]).to.deep.equal(scored(w));
+      for (const [i, t] of w.targets.entries()) if (t !== IGNORE) expect([...ids.subarray(0, i + 1)]).to.deep.equal([...w.inputs.subarray(0, i + 1)]);
+    }
+    const nothing = { inputs: range(3), targets: Int32Array.of(IGNORE, IGNORE, IGNORE) };
+    expect(scoredSequence(nothing).from).to.equal(3);
+  });
+
   it('GPTQ: whole windows without overlap, each token but the first predicted from the one before', async () => {
     const windows = gptqWindows(range(11), { seqlen: 4, source: 'x' });
     expect(windows.map((w) => [...w.inputs])).to.deep.equal([[0, 1, 2, 3], [4, 5, 6, 7]]); // prettier-ignore
