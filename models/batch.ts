@@ -1,5 +1,7 @@
 /** A batch of sequences of one length on the device: positions, masks and rotation tables, shared by all blocks. */
 import * as tf from '#tf';
+import { PithError } from '../core/errors.js';
+import type { AttentionShape } from '../kernels/nn/attention.js';
 import { ropeTables, type RopeParameters } from '../kernels/nn/rope.js';
 import type { RotaryTables } from '../kernels/nn/rotary.js';
 
@@ -11,6 +13,17 @@ export interface BatchShape {
   readonly positions?: Int32Array;
   /** (batch * length): 0 hides a token from the others. Causal models padded on the right need none. */
   readonly mask?: Uint8Array;
+  /** (batch * length) segment of every token; absent: all 0. */
+  readonly types?: Int32Array;
+  /** What a decoder's cross-attention looks at; the caller's own. */
+  readonly context?: EncoderStates;
+}
+
+/** Outputs of an encoder for every sequence of a batch. */
+export interface EncoderStates {
+  /** (batch * length, hidden) */
+  readonly states: tf.Tensor2D;
+  readonly length: number;
 }
 
 export class Batch {
@@ -21,6 +34,8 @@ export class Batch {
   readonly positions: tf.Tensor1D;
   /** (batch, length) bool */
   readonly mask: tf.Tensor2D | undefined;
+  readonly typeIds: Int32Array;
+  readonly #context: EncoderStates | undefined;
   readonly #tables = new Map<RopeParameters, RotaryTables>();
 
   constructor(shape: BatchShape) {
@@ -28,6 +43,8 @@ export class Batch {
     this.length = shape.length;
     this.positionIds = shape.positions ?? Int32Array.from({ length: shape.batch * shape.length }, (_, i) => i % shape.length);
     this.positions = tf.keep(tf.tensor1d(this.positionIds, 'int32'));
+    this.typeIds = shape.types ?? new Int32Array(shape.batch * shape.length);
+    this.#context = shape.context;
     this.mask = shape.mask === undefined ? undefined : tf.keep(tf.tensor2d(shape.mask, [shape.batch, shape.length], 'bool'));
   }
 
@@ -45,9 +62,22 @@ export class Batch {
     return tables;
   }
 
-  /** Batches of equal keys can share one object. */
-  static key(shape: BatchShape): string {
-    return shape.positions === undefined && shape.mask === undefined ? `${shape.batch}x${shape.length}` : '';
+  /** Attention of the sequences' tokens to each other: a head a key head, as `change` says otherwise. */
+  attention(heads: number, scale: number, change: Partial<AttentionShape> = {}): AttentionShape {
+    const { batch, length } = this;
+    return { batch, queries: length, keys: length, heads, kvHeads: heads, scale, causal: true, window: 0, softcap: 0, offset: 0, ...change };
+  }
+
+  /** What cross-attention looks at. */
+  get context(): EncoderStates {
+    if (this.#context === undefined) throw new PithError('INTERNAL', { message: 'a batch for a decoder with cross-attention has no encoder states' });
+    return this.#context;
+  }
+
+  /** x: (batch * length, n). Gives the first token's row of every sequence, (batch, n). */
+  firstRows(x: tf.Tensor2D): tf.Tensor2D {
+    const n = x.shape[1];
+    return tf.reshape(tf.slice(tf.reshape(x, [this.batch, this.length, n]), [0, 0, 0], [this.batch, 1, n]), [this.batch, n]);
   }
 
   dispose(): void {

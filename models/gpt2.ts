@@ -4,9 +4,10 @@ import { attention } from '../kernels/nn/attention.js';
 import { activation } from '../kernels/nn/gated.js';
 import { layerNorm } from '../kernels/nn/norm.js';
 import type { Batch } from './batch.js';
-import { embeddingWeight, headWeight, requirePrefix, type CausalModel, type TensorTable } from './causal.js';
+import type { CausalModel } from './causal.js';
 import type { Gpt2Config } from './config/types.js';
 import { part, type HeadSpec, type LinearSpec, type Part, type Scope } from './graph.js';
+import { embeddingWeight, headWeight, requirePrefix, type TensorTable } from './tensors.js';
 
 export class Gpt2 implements CausalModel {
   readonly input: Part;
@@ -63,10 +64,8 @@ export class Gpt2 implements CausalModel {
     const { numHeads: heads, activation: kind, layers } = this.config;
     const projected = scope.linear(`${p}attn.c_attn`, this.#norm(scope, `h.${index}.ln_1`, x));
     const [q, k, v] = tf.split(projected, 3, 1) as [tf.Tensor2D, tf.Tensor2D, tf.Tensor2D];
-    const { batch: count, length, mask } = batch;
-    const { scale } = layers[index]!;
-    const shape = { batch: count, queries: length, keys: length, heads, kvHeads: heads, scale, causal: true, window: 0, softcap: 0, offset: 0 };
-    const y = tf.add<tf.Tensor2D>(x, scope.linear(`${p}attn.c_proj`, attention(q, k, v, shape, mask)));
+    const a = attention(q, k, v, batch.attention(heads, layers[index]!.scale), batch.mask);
+    const y = tf.add<tf.Tensor2D>(x, scope.linear(`${p}attn.c_proj`, a));
     const inner = activation(scope.linear(`${p}mlp.c_fc`, this.#norm(scope, `h.${index}.ln_2`, y)), kind);
     return tf.add(y, scope.linear(`${p}mlp.c_proj`, inner));
   }

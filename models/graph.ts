@@ -1,5 +1,6 @@
 /** What a model's graph says of its weights, and how its code reaches them: plain, adapted, quantized or watched alike. */
 import type { Tensor1D, Tensor2D } from '#tf';
+import type { Batch } from './batch.js';
 
 /** y = x W^T + b. */
 export interface LinearSpec {
@@ -10,6 +11,8 @@ export interface LinearSpec {
   readonly bias: boolean;
   /** Stored as (in, out): Conv1D. */
   readonly transposed?: true;
+  /** Stored shape of a convolution's kernel, (out, ...): `in` counts all values of an output channel, and x is unfolded. */
+  readonly shape?: readonly number[];
 }
 
 /** A gain, a bias: one row in f32. */
@@ -53,6 +56,34 @@ export interface HeadSpec {
   readonly bias?: string;
   /** z -> c tanh(z / c); 0: none. */
   readonly softcap: number;
+}
+
+/** A graph as executors, checks and compression see it: parts in order, one function a part. Hidden states are (batch * length, hiddenSize). */
+export interface BlockModel {
+  readonly config: { readonly hiddenSize: number; readonly numHeads: number };
+  /** Before the blocks, the blocks, after them without the output layer. */
+  readonly input: Part;
+  readonly blocks: readonly Part[];
+  readonly output: Part;
+  /** The output layer, where the checkpoint has one. */
+  readonly head?: HeadSpec | undefined;
+  block(index: number, scope: Scope, x: Tensor2D, batch: Batch): Tensor2D;
+  /** What the output layer multiplies. */
+  finish(scope: Scope, x: Tensor2D): Tensor2D;
+}
+
+/** A graph that reads tokens. */
+export interface TokenModel extends BlockModel {
+  /** A token sees those after it too: padding has to be masked. */
+  readonly bidirectional?: true;
+  /** ids: (batch * length). Gives (batch * length, hidden). */
+  embed(scope: Scope, ids: Int32Array, batch: Batch): Tensor2D;
+}
+
+/** A graph that reads images or spectra. */
+export interface SignalModel extends BlockModel {
+  /** values: (batch, ...) as the model's own preprocessing gives them. Gives (batch * length, hidden). */
+  embed(scope: Scope, values: Float32Array, batch: Batch): Tensor2D;
 }
 
 export const part = (p: Partial<Part>): Part => ({ linears: p.linears ?? [], vectors: p.vectors ?? [], tables: p.tables ?? [] });

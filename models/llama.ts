@@ -5,9 +5,10 @@ import { gatedActivation } from '../kernels/nn/gated.js';
 import { rmsNorm } from '../kernels/nn/norm.js';
 import { rotary } from '../kernels/nn/rotary.js';
 import type { Batch } from './batch.js';
-import { embeddingWeight, headWeight, requirePrefix, type CausalModel, type TensorTable } from './causal.js';
+import type { CausalModel } from './causal.js';
 import type { LlamaConfig } from './config/types.js';
 import { part, type HeadSpec, type LinearSpec, type Part, type Scope } from './graph.js';
+import { embeddingWeight, headWeight, requirePrefix, type TensorTable } from './tensors.js';
 
 export class Llama implements CausalModel {
   readonly input: Part;
@@ -90,7 +91,7 @@ export class Llama implements CausalModel {
       return rope === undefined ? normed : rotary(normed, batch.rotation(rope), batch.positions, n);
     };
     const [q, k, v] = this.#projections(p, scope, h);
-    const shape = { batch: batch.batch, queries: batch.length, keys: batch.length, heads, kvHeads, scale, causal: true, window, softcap, offset: 0 };
+    const shape = batch.attention(heads, scale, { kvHeads, window, softcap });
     return scope.linear(`${p}o_proj`, attention(placed(q, heads, 'q_norm.weight'), placed(k, kvHeads, 'k_norm.weight'), v, shape, batch.mask));
   }
 

@@ -4,9 +4,10 @@ import { attention } from '../kernels/nn/attention.js';
 import { activation } from '../kernels/nn/gated.js';
 import { layerNorm } from '../kernels/nn/norm.js';
 import type { Batch } from './batch.js';
-import { embeddingWeight, headWeight, requirePrefix, type CausalModel, type TensorTable } from './causal.js';
+import type { CausalModel } from './causal.js';
 import type { OptConfig } from './config/types.js';
 import { part, type HeadSpec, type LinearSpec, type Part, type Scope } from './graph.js';
+import { embeddingWeight, headWeight, requirePrefix, type TensorTable } from './tensors.js';
 
 export class Opt implements CausalModel {
   readonly input: Part;
@@ -71,12 +72,10 @@ export class Opt implements CausalModel {
     return this.#norm(scope, norm, tf.add(x, f(x)));
   }
 
-  #attention(p: string, index: number, scope: Scope, h: tf.Tensor2D, { batch, length, mask }: Batch): tf.Tensor2D {
+  #attention(p: string, index: number, scope: Scope, h: tf.Tensor2D, batch: Batch): tf.Tensor2D {
     const [q, k, v] = ['q_proj', 'k_proj', 'v_proj'].map((n) => scope.linear(p + n, h)) as [tf.Tensor2D, tf.Tensor2D, tf.Tensor2D];
-    const { numHeads: heads, layers } = this.config;
-    const { scale } = layers[index]!;
-    const shape = { batch, queries: length, keys: length, heads, kvHeads: heads, scale, causal: true, window: 0, softcap: 0, offset: 0 };
-    return scope.linear(`${p}out_proj`, attention(q, k, v, shape, mask));
+    const { numHeads, layers } = this.config;
+    return scope.linear(`${p}out_proj`, attention(q, k, v, batch.attention(numHeads, layers[index]!.scale), batch.mask));
   }
 
   finish(scope: Scope, x: tf.Tensor2D): tf.Tensor2D {

@@ -30,10 +30,10 @@ export function headLoss(x: tf.Tensor2D, w: FrozenMatrix, targets: tf.Tensor1D, 
   ) as tf.Tensor1D;
 }
 
-/** Logits of some tokens: (T, V). */
-export function headLogits(x: tf.Tensor2D, w: FrozenMatrix, softcap: number): tf.Tensor2D {
+/** Logits of some tokens: (T, V). bias: (V). */
+export function headLogits(x: tf.Tensor2D, w: FrozenMatrix, softcap: number, bias?: tf.Tensor1D): tf.Tensor2D {
   return tf.tidy(() => {
-    const z = frozenLinear(x, w);
+    const z = frozenLinear(x, w, bias);
     return softcap > 0 ? tf.mul(activation(tf.div(z, softcap), 'tanh'), softcap) : z;
   });
 }

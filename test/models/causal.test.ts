@@ -1,78 +1,37 @@
 /** Forward passes of every decoder against transformers, and gradients through whole models against torch. */
 import { expect } from 'chai';
 import type * as tfjs from '#tf';
-import { openCheckpoint } from '../../formats/open-checkpoint.js';
-import { Batch } from '../../models/batch.js';
 import type { CausalModel } from '../../models/causal.js';
 import { requireModelConfig } from '../../models/config/parse.js';
 import type { CausalConfig } from '../../models/config/types.js';
 import type { Part, Scope } from '../../models/graph.js';
 import { causalModel } from '../../models/index.js';
 import { embeddingRows } from '../../kernels/nn/embedding.js';
-import { frozenMatrix } from '../../kernels/nn/frozen-matrix.js';
-import { headLogits } from '../../kernels/nn/head-loss.js';
-import { PartWeights } from '../../workers/model/weights.js';
 import { decodeF32 } from '../../core/float.js';
 import { forEachBackend } from '../support/backends.js';
-import { maxDifference, modelConfigOf, modelFolder, modelGolden, modelNames, type ModelDocument } from '../support/goldens.js';
+import { maxDifference, modelConfigOf, modelGolden, modelNames, type ModelDocument } from '../support/goldens.js';
+import { batchOf, logitsOf, openGolden, runStack, valuesOf, visible, type OpenModel } from '../support/run-model.js';
 
 const CAUSAL = modelNames().filter((name) => /^(llama|mistral|qwen|gemma|phi3|gpt2|opt)/.test(name));
 
-async function open(name: string): Promise<{ model: CausalModel; reader: Awaited<ReturnType<typeof openCheckpoint>> }> {
-  const reader = await openCheckpoint(modelFolder(name));
-  const config = requireModelConfig(modelConfigOf(name), name) as CausalConfig;
-  return { model: await causalModel(config, { file: name, infos: reader.infos }), reader };
+async function open(name: string): Promise<OpenModel & { model: CausalModel }> {
+  const opened = await openGolden(name);
+  return { ...opened, model: await causalModel(requireModelConfig(modelConfigOf(name), name) as CausalConfig, opened.table) };
 }
 
-const flat = (rows: readonly (readonly number[])[]): Int32Array => Int32Array.from(rows.flat());
+/** The golden's inputs; OPT counts what is not masked. */
+const inputsOf = (d: ModelDocument): ReturnType<typeof batchOf> =>
+  batchOf({ ...d, position_ids: d.position_ids ?? d.attention_mask!.map((row) => row.map((m, i) => (m === 0 ? -1 : sum(row.slice(0, i))))) });
+const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
 
-function batchOf(d: ModelDocument): { ids: Int32Array; batch: Batch; seen: Uint8Array } {
-  const ids = flat(d.input_ids!);
-  const seen = Uint8Array.from(d.attention_mask?.flat() ?? ids.map(() => 1));
-  const shape = { batch: d.input_ids!.length, length: d.input_ids![0]!.length };
-  const positions = d.position_ids === undefined ? positionsOf(d) : flat(d.position_ids);
-  return { ids, seen, batch: new Batch({ ...shape, positions, mask: seen }) };
-}
-
-/** OPT counts what is not masked. */
-const positionsOf = (d: ModelDocument): Int32Array =>
-  Int32Array.from(
-    d.attention_mask!.flatMap((row) => {
-      let count = 0;
-      return row.map((m) => (m === 0 ? -1 : count++));
-    }),
-  );
-
-/** Rows of masked positions as zeros: what stands there means nothing. */
-function visible(values: Float32Array, seen: Uint8Array): Float32Array {
-  const width = values.length / seen.length;
-  return values.map((v, i) => (seen[Math.floor(i / width)] === 1 ? v : 0));
-}
-
-async function hiddenOf(model: CausalModel, reader: Awaited<ReturnType<typeof openCheckpoint>>, d: ModelDocument, tf: typeof tfjs): Promise<Float32Array[]> {
-  const { ids, batch, seen } = batchOf(d);
-  const all = new Map(model.input.tables.map((t) => [t.name, Int32Array.from({ length: t.rows }, (_, i) => i)]));
+async function hiddenOf({ model, ...opened }: Awaited<ReturnType<typeof open>>, d: ModelDocument, tf: typeof tfjs): Promise<Float32Array[]> {
+  const { ids, batch, seen } = inputsOf(d);
   const states: Float32Array[] = [];
-  let x: tfjs.Tensor2D;
-  {
-    using weights = await PartWeights.load(reader, model.input, all);
-    x = tf.tidy(() => model.embed(weights, ids, batch));
-  }
   const keep = async (t: tfjs.Tensor): Promise<void> => void states.push(visible((await t.data()) as Float32Array, seen));
-  await keep(x);
-  for (const [i, part] of model.blocks.entries()) {
-    using weights = await PartWeights.load(reader, part);
-    const y = tf.tidy(() => model.block(i, weights, x, batch));
-    x.dispose();
-    x = y;
-    await keep(x);
-  }
-  using weights = await PartWeights.load(reader, model.output);
-  const { dtype, bytes } = await reader.read(model.head.weight);
-  const matrix = frozenMatrix(dtype, model.head.vocabulary, model.head.columns, bytes);
-  const logits = tf.tidy(() => headLogits(model.finish(weights, x), matrix, model.head.softcap));
-  await keep(logits);
-  for (const t of [x, logits]) t.dispose();
+  const run = { ...opened, tf, model, batch, keep, embed: (scope: Scope) => model.embed(scope, ids, batch) };
+  const [x] = (await runStack(run, (scope, y) => [model.finish(scope, y)])) as [tfjs.Tensor2D];
+  states.push(visible(await valuesOf(await logitsOf(run, x)), seen));
+  x.dispose();
   batch.dispose();
   return states;
 }
@@ -81,12 +40,13 @@ forEachBackend('decoders', (backend) => {
   for (const name of CAUSAL) {
     it(`${name}: logits of transformers`, async () => {
       const { tf } = backend();
-      const { model, reader } = await open(name);
+      const opened = await open(name);
+      const { model, reader } = opened;
       const golden = modelGolden(name);
-      const { seen, batch } = batchOf(golden.document);
+      const { seen, batch } = inputsOf(golden.document);
       batch.dispose();
       const tensors = tf.memory().numTensors;
-      const states = await hiddenOf(model, reader, golden.document, tf);
+      const states = await hiddenOf(opened, golden.document, tf);
       expect(tf.memory().numTensors, 'tensors left').to.equal(tensors);
       const logits = visible(golden.tensor('logits').values, seen);
       expect(maxDifference(states.at(-1)!, logits)).to.be.lessThan(golden.document.tolerance);
@@ -129,7 +89,7 @@ forEachBackend('gradients through whole models', (backend) => {
       const { tf } = backend();
       const { model, reader } = await open(name);
       const golden = modelGolden(name);
-      const { ids, seen, batch } = batchOf(golden.document);
+      const { ids, seen, batch } = inputsOf(golden.document);
       const names = [...golden.tensors.keys()].flatMap((k) => (k.startsWith('grad.') && !k.startsWith('grad.hidden') ? [k.slice(5)] : []));
       const tensors = new Map<string, tfjs.Tensor>();
       for (const info of reader.infos.values()) {

@@ -2,15 +2,14 @@
 import * as tf from '#tf';
 import type { CheckpointReader } from '../../formats/checkpoint.js';
 import { Batch } from '../../models/batch.js';
-import type { CausalModel } from '../../models/causal.js';
-import type { Scope } from '../../models/graph.js';
+import type { Scope, TokenModel } from '../../models/graph.js';
 import type { HiddenStates } from './hidden.js';
 import { SeenEnough, type InputTap } from './input-tap.js';
 import type { SequenceBatch, Sequences } from './sequences.js';
 import { PartWeights } from './weights.js';
 
 export interface ForwardRun {
-  readonly model: CausalModel;
+  readonly model: TokenModel;
   readonly reader: CheckpointReader;
   readonly sequences: Sequences;
   /** Tokens of a batch. */
@@ -23,15 +22,17 @@ export interface ForwardRun {
   readonly report: (tokens: number) => void;
 }
 
-/** Batches of one run with their device parts; equal shapes share one. */
+/** Batches of one run with their device parts; equal shapes share one, those with a mask are made once for all blocks. */
 export class Batches implements Disposable {
   readonly #kept = new Map<string, Batch>();
 
-  get(count: number, length: number): Batch {
-    const key = Batch.key({ batch: count, length });
+  get({ members, length }: SequenceBatch, mask?: Uint8Array): Batch {
+    const shape = { batch: members.length, length, ...(mask === undefined ? {} : { mask }) };
+    // no sequence is in two batches
+    const key = mask === undefined ? `${members.length}x${length}` : members.join(' ');
     let batch = this.#kept.get(key);
     if (batch === undefined) {
-      batch = new Batch({ batch: count, length });
+      batch = new Batch(shape);
       this.#kept.set(key, batch);
     }
     return batch;
@@ -116,7 +117,7 @@ export async function finishAll(run: ForwardRun, batches: Batches): Promise<void
 async function step(run: ForwardRun, b: SequenceBatch, batches: Batches, f: (batch: Batch, x: tf.Tensor2D | undefined) => tf.Tensor2D): Promise<void> {
   run.checkpointCancel();
   const { hidden, sequences, model } = run;
-  const batch = batches.get(b.members.length, b.length);
+  const batch = batches.get(b, model.bidirectional === true ? sequences.mask(b) : undefined);
   const runs = sequences.runs(b);
   const width = model.config.hiddenSize;
   const before = f.length > 1 ? gather(hidden, runs, b.members.length * b.length, width) : undefined;

@@ -2,8 +2,8 @@
 import { PithError } from '../../core/errors.js';
 import { byteLength } from '../../core/shape.js';
 import type { CheckpointReader } from '../../formats/checkpoint.js';
-import { tensorsOf, type CausalModel } from '../../models/causal.js';
-import type { Part } from '../../models/graph.js';
+import type { Part, TokenModel } from '../../models/graph.js';
+import { tensorsOf } from '../../models/tensors.js';
 import type { Sequences } from './sequences.js';
 
 export interface ForwardPlan {
@@ -37,7 +37,7 @@ export function partBytes(part: Part, reader: CheckpointReader): number {
 }
 
 /** MEMORY_BUDGET (64) when one block and one sequence do not fit. */
-export function planForward(model: CausalModel, reader: CheckpointReader, sequences: Sequences, o: PlanOptions): ForwardPlan {
+export function planForward(model: TokenModel, reader: CheckpointReader, sequences: Sequences, o: PlanOptions): ForwardPlan {
   const weights = Math.max(...[model.input, ...model.blocks, model.output].map((p) => partBytes(p, reader)));
   const longest = Math.max(0, ...sequences.all.map((s) => s.length));
   const token = tokenBytes(model, longest, o.wholeScores);
@@ -61,7 +61,7 @@ export function planForward(model: CausalModel, reader: CheckpointReader, sequen
 }
 
 /** Values of a token that a block holds at once, in bytes: each linear's output twice, and the residual stream. */
-function tokenBytes(model: CausalModel, longest: number, wholeScores: boolean): number {
+function tokenBytes(model: TokenModel, longest: number, wholeScores: boolean): number {
   const { hiddenSize } = model.config;
   const outputs = model.blocks[0]?.linears.reduce((sum, l) => sum + l.out, 0) ?? 0;
   // scores, what is added to them, their softmax and its input

@@ -2,13 +2,14 @@
 import * as tf from '#tf';
 import { PithError } from '../../core/errors.js';
 import { Batch } from '../../models/batch.js';
-import type { CausalModel } from '../../models/causal.js';
-import type { LinearSpec, Part, Scope } from '../../models/graph.js';
+import type { BlockModel, LinearSpec, Part, Scope } from '../../models/graph.js';
 import type { InputGroup } from './input-tap.js';
 
 /** Of every block, in the order in which their inputs are made. */
-export function inputGroups(model: CausalModel): InputGroup[][] {
-  const batch = new Batch({ batch: 1, length: 1 });
+export function inputGroups(model: BlockModel): InputGroup[][] {
+  // for cross-attention
+  const states = tf.zeros<tf.Rank.R2>([1, model.config.hiddenSize]);
+  const batch = new Batch({ batch: 1, length: 1, context: { states, length: 1 } });
   try {
     return model.blocks.map((part, index) => {
       const probe = new Probe(part);
@@ -17,6 +18,7 @@ export function inputGroups(model: CausalModel): InputGroup[][] {
     });
   } finally {
     batch.dispose();
+    states.dispose();
   }
 }
 

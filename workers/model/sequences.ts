@@ -1,4 +1,4 @@
-/** Token sequences of any lengths in batches of like length: padded on the right, which a causal model does not see. */
+/** Token sequences of any lengths in batches of like length: padded on the right. A causal model does not see that; others need the mask. */
 
 export interface SequenceBatch {
   /** Indices of the sequences. */
@@ -35,6 +35,14 @@ export class Sequences {
   ids({ members, length }: SequenceBatch): Int32Array {
     const out = new Int32Array(members.length * length);
     members.forEach((m, i) => out.set(this.all[m]!, i * length));
+    return out;
+  }
+
+  /** (members * length): 1 for tokens, 0 for padding; nothing where there is no padding. */
+  mask({ members, length }: SequenceBatch): Uint8Array | undefined {
+    if (members.every((m) => this.all[m]!.length === length)) return undefined;
+    const out = new Uint8Array(members.length * length);
+    members.forEach((m, i) => out.fill(1, i * length, i * length + this.all[m]!.length));
     return out;
   }
 

@@ -2,164 +2,8 @@
 import { expect } from 'chai';
 import type * as tfjs from '#tf';
 import { Rng } from '../../../core/rng.js';
-import { encodeAs } from '../../../core/float.js';
 import { forEachBackend } from '../../support/backends.js';
-import type { AttentionShape } from '../../../kernels/nn/attention.js';
-
-type Ops = Awaited<ReturnType<typeof load>>;
-const load = async () => ({
-  tf: await import('#tf'),
-  ...(await import('../../../kernels/nn/norm.js')),
-  ...(await import('../../../kernels/nn/rotary.js')),
-  ...(await import('../../../kernels/nn/gated.js')),
-  ...(await import('../../../kernels/nn/attention.js')),
-  ...(await import('../../../kernels/nn/frozen-linear.js')),
-  ...(await import('../../../kernels/nn/frozen-matrix.js')),
-  ...(await import('../../../kernels/nn/head-loss.js')),
-});
-
-type Values = readonly { readonly values: Float32Array; readonly shape: number[] }[];
-type Op = (t: tfjs.Tensor[]) => tfjs.Tensor;
-
-interface Case {
-  readonly inputs: Values;
-  readonly fused: (o: Ops) => Op;
-  readonly plain: (o: Ops) => Op;
-  readonly tolerance?: number;
-}
-
-const rng = new Rng(4242);
-const input = (...shape: number[]): Values[number] => ({ values: rng.normals(shape.reduce((a, b) => a * b, 1)), shape });
-const two = (t: tfjs.Tensor | undefined): tfjs.Tensor2D => t as tfjs.Tensor2D;
-const one = (t: tfjs.Tensor | undefined): tfjs.Tensor1D => t as tfjs.Tensor1D;
-
-const CASES: Record<string, Case> = {};
-
-for (const [rows, n] of [
-  [3, 5],
-  [7, 64],
-  [1, 1],
-  [4, 30],
-] as const) {
-  for (const offset of [0, 1] as const) {
-    CASES[`rms norm ${rows}x${n}, gain ${offset} + w`] = {
-      inputs: [input(rows, n), input(n)],
-      fused: (o) => (t) => o.rmsNorm(two(t[0]), one(t[1]), 1e-5, offset),
-      plain: (o) => (t) => o.plainRmsNorm(two(t[0]), one(t[1]), 1e-5, offset),
-    };
-  }
-  CASES[`layer norm ${rows}x${n}`] = {
-    inputs: [input(rows, n), input(n), input(n)],
-    fused: (o) => (t) => o.layerNorm(two(t[0]), one(t[1]), one(t[2]), 1e-5),
-    plain: (o) => (t) => o.plainLayerNorm(two(t[0]), one(t[1]), one(t[2]), 1e-5),
-    // a row of one value is all rounding
-    tolerance: n === 1 ? 1e-2 : 2e-5,
-  };
-}
-
-for (const kind of ['silu', 'gelu', 'gelu_tanh', 'relu', 'relu2', 'quick_gelu', 'tanh', 'identity'] as const) {
-  const wide = { values: rng.normals(33).map((v) => 4 * v), shape: [3, 11] };
-  CASES[`activation ${kind}`] = {
-    inputs: [wide],
-    fused: (o) => (t) => o.activation(two(t[0]), kind),
-    plain: (o) => (t) => o.plainActivation(two(t[0]), kind),
-  };
-  CASES[`gate ${kind}`] = {
-    inputs: [wide, input(3, 11)],
-    fused: (o) => (t) => o.gatedActivation(two(t[0]), two(t[1]), kind),
-    plain: (o) => (t) => o.tf.mul(o.plainActivation(two(t[0]), kind), t[1]!),
-  };
-}
-
-for (const [tokens, heads, size, rot] of [
-  [5, 2, 8, 8],
-  [4, 3, 10, 6],
-] as const) {
-  const angles = rng.normals((9 * rot) / 2);
-  const tables = (o: Ops): Parameters<Ops['rotary']>[1] => ({
-    cos: o.tf.tensor2d(angles.map(Math.cos), [9, rot / 2]),
-    sin: o.tf.tensor2d(angles.map(Math.sin), [9, rot / 2]),
-  });
-  const positions = (o: Ops): tfjs.Tensor1D => o.tf.tensor1d([0, 3, 8, 3, 1].slice(0, tokens), 'int32');
-  CASES[`rotary, ${rot} of ${size} channels`] = {
-    inputs: [input(tokens, heads * size)],
-    fused: (o) => (t) => o.rotary(two(t[0]), tables(o), positions(o), heads),
-    plain: (o) => (t) => o.plainRotary(two(t[0]), tables(o), positions(o), heads),
-  };
-}
-
-const ATTENTION: AttentionShape = {
-  batch: 2,
-  queries: 9,
-  keys: 9,
-  heads: 4,
-  kvHeads: 2,
-  scale: 0.35,
-  causal: true,
-  window: 0,
-  softcap: 0,
-  offset: 0,
-};
-const SHAPES: Record<string, Partial<AttentionShape> & { readonly masked?: boolean }> = {
-  'causal, grouped': {},
-  'one key head a query head': { kvHeads: 4 },
-  window: { window: 3 },
-  'soft cap': { softcap: 1.5 },
-  'soft cap and window': { softcap: 0.7, window: 4 },
-  'seen from both sides': { causal: false },
-  'key mask': { causal: false, masked: true },
-  'key mask, causal': { masked: true },
-  'other keys': { causal: false, keys: 13 },
-  'one query after others': { queries: 1, keys: 7, offset: 6 },
-  'many blocks': { queries: 300, keys: 300, batch: 1, window: 70 },
-};
-for (const [name, { masked, ...change }] of Object.entries(SHAPES)) {
-  const shape = { ...ATTENTION, ...change };
-  const [q, k] = [input(shape.batch * shape.queries, shape.heads * 6), input(shape.batch * shape.keys, shape.kvHeads * 6)];
-  // the first key stays: a row that sees nothing is zeros here and a mean there
-  const hidden = Array.from({ length: shape.batch * shape.keys }, (_, i) => (i % shape.keys > 0 && i % 3 === 1 ? 0 : 1));
-  const mask = (o: Ops): tfjs.Tensor2D | undefined => (masked === true ? o.tf.tensor2d(hidden, [shape.batch, shape.keys], 'bool') : undefined);
-  CASES[`attention: ${name}`] = {
-    inputs: [q, k, input(shape.batch * shape.keys, shape.kvHeads * 6)],
-    fused: (o) => (t) => o.attention(two(t[0]), two(t[1]), two(t[2]), shape, mask(o)),
-    plain: (o) => (t) => o.plainAttention(two(t[0]), two(t[1]), two(t[2]), shape, mask(o)),
-  };
-}
-
-const WEIGHTS = rng.normals(70 * 24);
-for (const dtype of ['BF16', 'F16', 'F32'] as const) {
-  for (const transposed of [false, true]) {
-    const [rows, columns] = transposed ? [24, 70] : [70, 24];
-    const bytes = encodeAs(dtype, WEIGHTS);
-    CASES[`frozen linear, ${dtype}${transposed ? ', (in, out)' : ''}`] = {
-      inputs: [input(5, 24), input(70)],
-      fused: (o) => (t) => o.frozenLinear(two(t[0]), o.frozenMatrix(dtype, rows, columns, bytes), one(t[1]), transposed),
-      plain: (o) => (t) => {
-        const w = o.tf.tensor2d(o.rowsOf(o.frozenMatrix(dtype, rows, columns, bytes), 0, rows), [rows, columns]);
-        return o.tf.add(o.tf.matMul(two(t[0]), w, false, !transposed), t[1]!);
-      },
-    };
-  }
-}
-for (const softcap of [0, 2]) {
-  const targets = Int32Array.of(3, -1, 69, 0, 12);
-  CASES[`head loss, cap ${softcap}`] = {
-    inputs: [input(5, 24)],
-    fused: (o) => (t) =>
-      o.headLoss(two(t[0]), o.frozenMatrix('BF16', 70, 24, encodeAs('BF16', WEIGHTS)), o.tf.tensor1d(targets, 'int32'), { softcap, train: true }),
-    plain: (o) => (t) => {
-      const w = o.tf.tensor2d(o.rowsOf(o.frozenMatrix('BF16', 70, 24, encodeAs('BF16', WEIGHTS)), 0, 70), [70, 24]);
-      const raw = o.tf.matMul(two(t[0]), w, false, true);
-      const z = softcap > 0 ? o.tf.mul(o.tf.tanh(o.tf.div(raw, softcap)), softcap) : raw;
-      const logP = o.tf.logSoftmax(z);
-      const hot = o.tf.tensor2d(
-        Array.from({ length: 350 }, (_, i) => (targets[Math.floor(i / 70)] === i % 70 ? 1 : 0)),
-        [5, 70],
-      );
-      return o.tf.neg(o.tf.sum(o.tf.mul(logP, hot), 1));
-    },
-  };
-}
+import { loadOps, OP_CASES, type Op, type Ops, type Values } from '../../support/nn-cases.js';
 
 /** The value and the gradients of sum(op(inputs) * weights). */
 async function run(tf: Ops['tf'], op: Op, inputs: Values): Promise<Float32Array[]> {
@@ -176,9 +20,9 @@ async function run(tf: Ops['tf'], op: Op, inputs: Values): Promise<Float32Array[
 forEachBackend('fused operations', () => {
   let ops: Ops;
   before(async () => {
-    ops = await load();
+    ops = await loadOps();
   });
-  for (const [name, c] of Object.entries(CASES)) {
+  for (const [name, c] of Object.entries(OP_CASES)) {
     it(name, async () => {
       const got = await run(ops.tf, c.fused(ops), c.inputs);
       const expected = await run(ops.tf, c.plain(ops), c.inputs);
