@@ -157,10 +157,49 @@ describe('workers/gguf-reader', () => {
     expect([...reader.infos.keys()]).to.deep.equal(['model.layers.0.self_attn.q_proj.weight', 'blk.0.ffn_gate_exps.weight']);
     expect(reader.warnings![0]).to.include('1 tensors are not of a llama model');
 
+    // two spellings of one layer must not become one tensor
+    writeFileSync(
+      path,
+      ggufBytes({
+        keys,
+        tensors: [tensor('blk.0.attn_v.weight', 4), tensor('blk.00.attn_v.weight', 4), tensor('model.norm.weight', 4), tensor('output_norm.weight', 4)],
+      }),
+    );
+    await using twice = await openAny(path);
+    expect([...twice.infos.keys()]).to.deep.equal([
+      'model.layers.0.self_attn.v_proj.weight',
+      'blk.00.attn_v.weight',
+      'model.norm.weight',
+      'output_norm.weight',
+    ]);
+
     writeFileSync(path, ggufBytes({ keys, tensors: [tensor('blk.0.attn_q.weight', 6)] }));
     expect((await expectCode('SHAPE_MISMATCH', () => openAny(path))).message).to.include('rows of 2 heads of even size, got 6 rows');
     writeFileSync(path, ggufBytes({ keys: keys.slice(0, 1), tensors: [tensor('blk.0.attn_q.weight', 8)] }));
     expect((await expectCode('GGUF_FIELD', () => openAny(path))).message).to.include('llama.attention.head_count');
+    writeFileSync(path, ggufBytes({ keys: [keys[0]!, { ...keys[1]!, value: 0 }], tensors: [tensor('blk.0.attn_q.weight', 8)] }));
+    expect((await expectCode('GGUF_FIELD', () => openAny(path))).message).to.include('a whole number from 1 to 65536, got 0');
+  });
+
+  it('metadata that no model can have: GGUF_FIELD when a config is made of it', async () => {
+    using dir = tempDir();
+    const path = join(dir.path, 'm.gguf');
+    const numbers = { embedding_length: 8, feed_forward_length: 8, 'attention.head_count': 2, context_length: 8, 'attention.layer_norm_rms_epsilon': 1 };
+    const keys = (layers: number, left?: string): TestKey[] => [
+      { key: 'general.architecture', type: 'string', value: 'gemma2' },
+      { key: 'gemma2.block_count', type: 'u32', value: layers },
+      ...Object.entries(numbers).flatMap(([k, value]): TestKey[] => (k === left ? [] : [{ key: `gemma2.${k}`, type: 'u32', value }])),
+    ];
+    const side = async (of: TestKey[]): Promise<unknown> => {
+      writeFileSync(path, ggufBytes({ keys: of }));
+      await using reader = await openAny(path);
+      return json((await reader.sideFolder!())!, 'config.json')['layer_types'];
+    };
+    expect(await side(keys(2))).to.deep.equal(['sliding_attention', 'full_attention']);
+    expect((await expectCode('GGUF_FIELD', () => side(keys(4e9)))).message)
+      .to.include('gemma2.block_count')
+      .and.include('got 4000000000');
+    expect((await expectCode('GGUF_FIELD', () => side(keys(2, 'context_length')))).message).to.include('gemma2.context_length');
   });
 
   it('side files of the folder itself are preferred to synthesized ones', async () => {
