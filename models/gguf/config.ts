@@ -2,7 +2,7 @@
  * A GGUF's metadata -> config.json as transformers and models/ read it. What the file does not say is what llama.cpp takes for granted for
  * the architecture (`llama-model.cpp`): activations, gemma's layer pattern and query scale.
  */
-import { headCounts, requiredNumber, shortest, type GgufMetadata } from './metadata.js';
+import { headCounts, layerCount, requiredNumber, shortest, type GgufMetadata } from './metadata.js';
 import { ropeScaling, type RopeFactors } from './rope.js';
 
 export interface ConfigInput {
@@ -73,7 +73,7 @@ function decoder(c: Context, modelType: string, name: string): Keys {
     model_type: modelType,
     hidden_size: hidden,
     intermediate_size: requiredNumber(meta, `${a}.feed_forward_length`),
-    num_hidden_layers: requiredNumber(meta, `${a}.block_count`),
+    num_hidden_layers: layerCount(meta, a),
     num_attention_heads: heads,
     num_key_value_heads: kvHeads,
     ...(headDim === undefined ? {} : { head_dim: headDim }),
@@ -168,7 +168,7 @@ function gpt2({ meta, architecture: a }: Context): Keys {
     architectures: ['GPT2LMHeadModel'],
     model_type: 'gpt2',
     n_embd: hidden,
-    n_layer: requiredNumber(meta, `${a}.block_count`),
+    n_layer: layerCount(meta, a),
     n_head: headCounts(meta, a).heads,
     n_positions: length,
     n_ctx: length,
@@ -184,7 +184,7 @@ function bert({ meta, architecture: a, shape }: Context): Keys {
     model_type: 'bert',
     hidden_size: requiredNumber(meta, `${a}.embedding_length`),
     intermediate_size: requiredNumber(meta, `${a}.feed_forward_length`),
-    num_hidden_layers: requiredNumber(meta, `${a}.block_count`),
+    num_hidden_layers: layerCount(meta, a),
     num_attention_heads: headCounts(meta, a).heads,
     max_position_embeddings: shape('position_embd.weight')?.[0] ?? requiredNumber(meta, `${a}.context_length`),
     type_vocab_size: shape('token_types.weight')?.[0] ?? 1,

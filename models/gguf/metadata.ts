@@ -21,18 +21,23 @@ export function required<T>(meta: GgufMetadata, key: string, value: T | undefine
 
 export const requiredNumber = (meta: GgufMetadata, key: string): number => required(meta, key, meta.number(key), 'a number');
 
+/** More than any model has: what is made for each layer is made for a number that the file just names. */
+const MAX_COUNT = 65_536;
+
+/** A number of layers or heads: GGUF_FIELD (65) when it is none. */
+function count(meta: GgufMetadata, key: string, n: number): number {
+  if (Number.isInteger(n) && n >= 1 && n <= MAX_COUNT) return n;
+  throw new PithError('GGUF_FIELD', { file: meta.path, key, expected: `a whole number from 1 to ${MAX_COUNT}`, got: n });
+}
+
+export const layerCount = (meta: GgufMetadata, architecture: string): number =>
+  count(meta, `${architecture}.block_count`, requiredNumber(meta, `${architecture}.block_count`));
+
 /** Heads of the queries and of the keys and values of every layer. */
 export function headCounts(meta: GgufMetadata, architecture: string): { readonly heads: number; readonly kvHeads: number } {
-  const heads = requiredNumber(meta, `${architecture}.attention.head_count`);
-  const kvHeads = meta.number(`${architecture}.attention.head_count_kv`) ?? heads;
-  for (const [key, n] of [
-    ['head_count', heads],
-    ['head_count_kv', kvHeads],
-  ] as const) {
-    if (!Number.isInteger(n) || n < 1)
-      throw new PithError('GGUF_FIELD', { file: meta.path, key: `${architecture}.attention.${key}`, expected: 'a count', got: n });
-  }
-  return { heads, kvHeads };
+  const [ofQueries, ofKeys] = [`${architecture}.attention.head_count`, `${architecture}.attention.head_count_kv`];
+  const heads = count(meta, ofQueries, requiredNumber(meta, ofQueries));
+  return { heads, kvHeads: count(meta, ofKeys, meta.number(ofKeys) ?? heads) };
 }
 
 /** An f32 value as the shortest decimal that gives it: 1e-5, not 9.999999747378752e-6. */

@@ -100,7 +100,8 @@ export const isKnownArchitecture = (name: string): boolean => Object.hasOwn(ARCH
 /** Tensors that are no weights of the model: what they say stands in its config. */
 export const CONFIG_TENSORS: ReadonlySet<string> = new Set(['rope_freqs.weight', 'rope_factors_long.weight', 'rope_factors_short.weight']);
 
-const LAYER = /^blk\.(\d+)\.(.+)\.(weight|bias)$/;
+/** Each layer has one spelling, so that no two tensors have one name. */
+const LAYER = /^blk\.(0|[1-9]\d*)\.(.+)\.(weight|bias)$/;
 const TOP = /^(.+)\.(weight|bias)$/;
 
 /** The model's name of one tensor, or undefined when the architecture has no such tensor. */
@@ -110,7 +111,7 @@ export function modelName(architecture: string, stored: string): string | undefi
   const [, index, inLayer, layerSuffix] = LAYER.exec(stored) ?? [];
   if (index !== undefined) {
     const module = own(a.layer, inLayer!);
-    return module === undefined ? undefined : `${a.prefix.replace('*', String(Number(index)))}${module}.${layerSuffix!}`;
+    return module === undefined ? undefined : `${a.prefix.replace('*', index)}${module}.${layerSuffix!}`;
   }
   const [, outside, suffix] = TOP.exec(stored) ?? [];
   const module = outside === undefined ? undefined : own(a.top, outside);

@@ -62,7 +62,7 @@ function runChild(work: string): Promise<Ended> {
 describe('fuzz', function () {
   this.timeout(SECONDS * 1000 + 4 * HANG_MS);
 
-  it(`safetensors headers, indexes, deltas, coder segments, adapters and stores for ${SECONDS} s (seed ${SEED})`, async () => {
+  it(`safetensors and GGUF headers, indexes, deltas, coder segments, adapters and stores for ${SECONDS} s (seed ${SEED})`, async () => {
     using dir = tempDir();
     const r = await runChild(dir.path);
     const where = `seed ${SEED}, case ${caseOf(dir.path)}`;
@@ -71,8 +71,8 @@ describe('fuzz', function () {
     const report = JSON.parse(r.stdout) as FuzzReport;
     expect(report.findings.join('\n\n')).to.equal('');
     // the loop did reach every target, and hostile files were refused for more than one reason
-    expect(Object.keys(report.byTarget).length).to.be.greaterThan(SECONDS < LONG_SECONDS ? 7 : 13);
-    for (const t of ['safetensors', 'delta, hostile', 'coder segment', 'BASE+ADAPTER, hostile', 'BASE+DELTA, hostile'])
+    expect(Object.keys(report.byTarget).length).to.be.greaterThan(SECONDS < LONG_SECONDS ? 8 : 15);
+    for (const t of ['safetensors', 'gguf', 'delta, hostile', 'coder segment', 'BASE+ADAPTER, hostile', 'BASE+DELTA, hostile'])
       expect(Object.keys(report.byTarget[t]?.codes ?? {}), t).to.not.be.empty;
   });
 });

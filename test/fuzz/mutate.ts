@@ -167,3 +167,32 @@ export function mutateSafetensors(rng: Rng, file: Uint8Array): Uint8Array {
       return joinFile(mutateJson(rng, json), data);
   }
 }
+
+const U64 = [0n, 1n, 31n, 32n, 63n, 64n, 255n, 65_535n, 65_536n, 2n ** 30n, 2n ** 30n + 1n, 2n ** 31n, 2n ** 32n, 2n ** 53n, 2n ** 62n, 2n ** 63n, -1n, -2n];
+
+/** A GGUF file with a fault in its first kilobytes, where the counts, lengths and types are, or anywhere. */
+export function mutateGguf(rng: Rng, file: Uint8Array): Uint8Array {
+  const copy = Buffer.from(file);
+  const near = Math.min(file.length, 1 << (6 + rng.integer(9)));
+  switch (rng.integer(5)) {
+    case 0:
+      return mutateBytes(rng, file);
+    case 1:
+      return Buffer.concat([mutateBytes(rng, file.subarray(0, near)), file.subarray(near)]);
+    case 2:
+      // a count or a length: any eight bytes
+      copy.writeBigUInt64LE(BigInt.asUintN(64, pick(rng, U64)), rng.integer(Math.max(1, near - 8)));
+      return copy;
+    case 3:
+      // a type id or a small number: any four
+      copy.writeUInt32LE(rng.integer(3) === 0 ? rng.uint32() : rng.integer(48), rng.integer(Math.max(1, near - 4)));
+      return copy;
+    default: {
+      // another word of the same length: keys, names, architectures, tokens
+      const at = rng.integer(near);
+      const words = ['llama', 'gemma', 'gpt2', 'bert', 'phi3', 'qwen2', 'array', 'token', 'split', '\u2581\u2581', '\u0000\u0000'];
+      copy.write(pick(rng, words), at, 'utf8');
+      return copy;
+    }
+  }
+}

@@ -7,6 +7,7 @@ import { ResidualCodec } from '../../kernels/residual/codec.js';
 import { ROOT } from '../support/files.js';
 import { adapterTargets } from './adapter-targets.js';
 import { deltaTargets } from './delta-targets.js';
+import { ggufTargets } from './gguf-targets.js';
 import { mutateBytes, mutateJson, mutateSafetensors } from './mutate.js';
 import { storeTargets } from './store-targets.js';
 import { attempt, FIXTURES, pick, readAll, type Target } from './target.js';
@@ -85,5 +86,13 @@ function segmentTarget(): Target {
 
 export async function targets(work: string): Promise<Target[]> {
   mkdirSync(work, { recursive: true });
-  return [safetensorsTarget(work), indexTarget(work), segmentTarget(), ...deltaTargets(work), ...adapterTargets(work), ...(await storeTargets(work))];
+  return [
+    safetensorsTarget(work),
+    indexTarget(work),
+    ...ggufTargets(work),
+    segmentTarget(),
+    ...deltaTargets(work),
+    ...adapterTargets(work),
+    ...(await storeTargets(work)),
+  ];
 }

@@ -1,6 +1,8 @@
 /** GGUF files for tests, right ones and wrong ones: every field can be given as it should not be. */
 import { join } from 'node:path';
 import { ggmlType, type GgmlTypeName } from '../../core/ggml.js';
+import type { GgufFile } from '../../formats/gguf/file.js';
+import type { GgufMetadata } from '../../models/gguf/metadata.js';
 import { ROOT } from './files.js';
 
 export const GGUF_GOLDEN = join(ROOT, 'test', 'golden', 'gguf');
@@ -118,4 +120,17 @@ export function ggufBytes(g: TestGguf): Buffer {
   if (tensors.length > 0) parts.push(Buffer.alloc(pad(header.length)));
   for (const t of tensors) parts.push(t.data ?? Buffer.alloc(bytesOf(t)), Buffer.alloc(pad(bytesOf(t))));
   return Buffer.concat(parts);
+}
+
+/** Metadata of a file, some values replaced. */
+export function metadataOf(file: GgufFile, replaced: Readonly<Record<string, string | boolean>> = {}): GgufMetadata {
+  return {
+    path: file.path,
+    has: (key) => key in replaced || file.has(key),
+    string: (key) => (key in replaced ? String(replaced[key]) : file.string(key)),
+    boolean: (key) => (key in replaced ? replaced[key] === true : file.boolean(key)),
+    number: (key) => file.number(key),
+    strings: (key) => file.strings(key),
+    numbers: (key) => file.numbers(key),
+  };
 }

@@ -12,10 +12,15 @@ import { rowLength } from '../../core/shape.js';
 import type { CheckpointReader } from '../../formats/checkpoint.js';
 import { GgufFile } from '../../formats/gguf/file.js';
 import { checkpointStamp } from '../../formats/stamp.js';
+import { requireModelConfig } from '../../models/config/parse.js';
+import { generationConfigOf } from '../../models/gguf/config.js';
 import { openAny } from '../../workers/open.js';
+import { decodeF32 } from '../../core/float.js';
+import { adapterFuse } from '../../pipelines/adapter-fuse.js';
+import { drain, load, maxError, PREFIX, random, RUN, WRITE, writeAdapter } from '../support/adapters.js';
 import { expectCode } from '../support/expect-error.js';
 import { tempDir } from '../support/files.js';
-import { GGUF_GOLDEN, ggufBytes, type TestKey, type TestTensor } from '../support/gguf.js';
+import { GGUF_GOLDEN, ggufBytes, metadataOf, type TestKey, type TestTensor } from '../support/gguf.js';
 
 interface Golden {
   readonly file: string;
@@ -32,19 +37,6 @@ async function expectTensors(reader: CheckpointReader, { tensors }: Golden): Pro
   const got: Record<string, unknown> = {};
   for (const { name, dtype, shape } of reader.infos.values()) got[name] = { dtype, shape: [...shape], sha256: sha((await reader.read(name)).bytes) };
   expect(got).to.deep.equal(tensors);
-}
-
-/** What transformers 5 calls `rope_parameters` in the words of the older keys that are synthesized. */
-function ropeOf(config: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  const all = config['rope_parameters'] as Record<string, Record<string, unknown> | undefined> | undefined;
-  if (all === undefined) return {};
-  const { rope_theta: theta, ...full } = all['full_attention'] ?? all;
-  delete full['partial_rotary_factor'];
-  // phi3 has it beside the scaling
-  if (full['rope_type'] === 'longrope') delete full['original_max_position_embeddings'];
-  const local = all['sliding_attention']?.['rope_theta'];
-  const scaling = full['rope_type'] === 'default' ? {} : { rope_scaling: full };
-  return { rope_theta: theta, ...scaling, ...(local === undefined ? {} : { rope_local_base_freq: local }) };
 }
 
 describe('workers/gguf-reader', () => {
@@ -79,24 +71,30 @@ describe('workers/gguf-reader', () => {
         }
       });
 
-      it('config.json says what the model says', async () => {
+      it("config.json describes the same graph as the model's own", async () => {
         await using reader = await openAny(path);
-        const config = json((await reader.sideFolder!())!, 'config.json');
-        const want = { ...golden.config, ...ropeOf(golden.config) };
-        expect(config['architectures']).to.be.an('array').with.length(1);
-        // names that this version of the config class has no more, or has under another name
-        const old = ['hidden_act', 'n_ctx', 'position_embedding_type', 'rope_scaling', 'partial_rotary_factor'].filter((k) => !(k in want));
-        const keys = Object.fromEntries(Object.entries(config).filter(([k]) => ![...old, 'architectures', 'torch_dtype'].includes(k)));
-        if (typeof keys['rope_scaling'] === 'object') delete (keys['rope_scaling'] as Record<string, unknown>)['type'];
-        // null says nothing
-        for (const [key, value] of Object.entries(keys).filter(([, v]) => v !== null))
-          expect(value, key).to.deep.equal(want[key] ?? (key.startsWith('use_') || key.endsWith('_bias') ? false : undefined));
-        // and nothing that shapes the computation is left out
-        const shaping = Object.keys(ropeOf(golden.config)).concat('tie_word_embeddings', 'model_type', 'vocab_size');
-        for (const key of shaping) expect(config, key).to.have.property(key);
+        const folder = (await reader.sideFolder!())!;
+        const graph = (document: unknown): object => ({ ...requireModelConfig(document, path), dtype: '', padToken: 0, architecture: '' });
+        expect(graph(json(folder, 'config.json'))).to.deep.equal(graph(golden.config));
+        expect(json(folder, 'config.json')['architectures']).to.be.an('array').with.length(1);
+        expect(json(folder, 'config.json')['vocab_size']).to.equal(golden.config['vocab_size']);
       });
     });
   }
+
+  it('config.json: floats are written as floats, and the end of a turn ends a text', async () => {
+    await using reader = await openAny(join(GGUF_GOLDEN, 'gemma2.gguf'));
+    const text = readFileSync(join((await reader.sideFolder!())!, 'config.json'), 'utf8');
+    expect(text)
+      .to.include('"final_logit_softcapping": 30.0,')
+      .and.include('"rope_theta": 10000.0,')
+      .and.include('"head_dim": 32,')
+      .and.include('"rms_norm_eps": 0.000001,');
+    using bpe = GgufFile.open(join(GGUF_GOLDEN, 'tokens-bpe.gguf'));
+    expect(generationConfigOf(bpe)).to.deep.equal({ _from_model_config: true, bos_token_id: 1, eos_token_id: 2, pad_token_id: 2 });
+    const number = (key: string): number | undefined => (key.endsWith('eot_token_id') ? 5 : bpe.number(key));
+    expect(generationConfigOf({ ...metadataOf(bpe), number })).to.deep.include({ eos_token_id: [2, 5] });
+  });
 
   it('a split model reads as the whole one', async () => {
     using dir = tempDir();
@@ -159,10 +157,49 @@ describe('workers/gguf-reader', () => {
     expect([...reader.infos.keys()]).to.deep.equal(['model.layers.0.self_attn.q_proj.weight', 'blk.0.ffn_gate_exps.weight']);
     expect(reader.warnings![0]).to.include('1 tensors are not of a llama model');
 
+    // two spellings of one layer must not become one tensor
+    writeFileSync(
+      path,
+      ggufBytes({
+        keys,
+        tensors: [tensor('blk.0.attn_v.weight', 4), tensor('blk.00.attn_v.weight', 4), tensor('model.norm.weight', 4), tensor('output_norm.weight', 4)],
+      }),
+    );
+    await using twice = await openAny(path);
+    expect([...twice.infos.keys()]).to.deep.equal([
+      'model.layers.0.self_attn.v_proj.weight',
+      'blk.00.attn_v.weight',
+      'model.norm.weight',
+      'output_norm.weight',
+    ]);
+
     writeFileSync(path, ggufBytes({ keys, tensors: [tensor('blk.0.attn_q.weight', 6)] }));
     expect((await expectCode('SHAPE_MISMATCH', () => openAny(path))).message).to.include('rows of 2 heads of even size, got 6 rows');
     writeFileSync(path, ggufBytes({ keys: keys.slice(0, 1), tensors: [tensor('blk.0.attn_q.weight', 8)] }));
     expect((await expectCode('GGUF_FIELD', () => openAny(path))).message).to.include('llama.attention.head_count');
+    writeFileSync(path, ggufBytes({ keys: [keys[0]!, { ...keys[1]!, value: 0 }], tensors: [tensor('blk.0.attn_q.weight', 8)] }));
+    expect((await expectCode('GGUF_FIELD', () => openAny(path))).message).to.include('a whole number from 1 to 65536, got 0');
+  });
+
+  it('metadata that no model can have: GGUF_FIELD when a config is made of it', async () => {
+    using dir = tempDir();
+    const path = join(dir.path, 'm.gguf');
+    const numbers = { embedding_length: 8, feed_forward_length: 8, 'attention.head_count': 2, context_length: 8, 'attention.layer_norm_rms_epsilon': 1 };
+    const keys = (layers: number, left?: string): TestKey[] => [
+      { key: 'general.architecture', type: 'string', value: 'gemma2' },
+      { key: 'gemma2.block_count', type: 'u32', value: layers },
+      ...Object.entries(numbers).flatMap(([k, value]): TestKey[] => (k === left ? [] : [{ key: `gemma2.${k}`, type: 'u32', value }])),
+    ];
+    const side = async (of: TestKey[]): Promise<unknown> => {
+      writeFileSync(path, ggufBytes({ keys: of }));
+      await using reader = await openAny(path);
+      return json((await reader.sideFolder!())!, 'config.json')['layer_types'];
+    };
+    expect(await side(keys(2))).to.deep.equal(['sliding_attention', 'full_attention']);
+    expect((await expectCode('GGUF_FIELD', () => side(keys(4e9)))).message)
+      .to.include('gemma2.block_count')
+      .and.include('got 4000000000');
+    expect((await expectCode('GGUF_FIELD', () => side(keys(2, 'context_length')))).message).to.include('gemma2.context_length');
   });
 
   it('side files of the folder itself are preferred to synthesized ones', async () => {
@@ -178,6 +215,28 @@ describe('workers/gguf-reader', () => {
     // named by its file, the folder around it means nothing
     await using bare = await openAny(join(folder, 'gpt2.gguf'));
     expect(existsSync(join((await bare.sideFolder!())!, 'tokenizer.json'))).to.equal(false);
+  });
+
+  it('takes an adapter, in place and fused; the synthesized config says which weights lie the other way round', async () => {
+    using dir = tempDir();
+    const [base, name] = [join(GGUF_GOLDEN, 'gpt2.gguf'), 'transformer.h.0.attn.c_attn'];
+    const rng = new Rng(3);
+    const [a, b] = [random(rng, `${PREFIX}${name}.lora_A.weight`, 4, 64), random(rng, `${PREFIX}${name}.lora_B.weight`, 192, 4)];
+    const adapter = writeAdapter(join(dir.path, 'lora'), [a, b], { target_modules: ['c_attn'], fan_in_fan_out: true });
+    const out = join(dir.path, 'out');
+    await drain(adapterFuse({ ...RUN, ...WRITE, base, adapter, out }));
+    const [plain, composed, fused] = [await load(base), await load(`${base}+${adapter}`), await load(out)];
+    const [fa, fb] = [decodeF32('F32', a.bytes), decodeF32('F32', b.bytes)];
+    // W' = W + 2 (B A)^T
+    const want = plain.get(`${name}.weight`)!.map((w, at) => {
+      const [i, o] = [Math.floor(at / 192), at % 192];
+      return w + 2 * [0, 1, 2, 3].reduce((sum, r) => sum + fb[o * 4 + r]! * fa[r * 64 + i]!, 0);
+    });
+    for (const got of [composed, fused]) {
+      expect(maxError(got.get(`${name}.weight`)!, want)).to.be.lessThan(1e-6);
+      expect(got.get('transformer.wte.weight')).to.deep.equal(plain.get('transformer.wte.weight'));
+    }
+    expect(json(out, 'config.json')).to.include({ model_type: 'gpt2', n_layer: 1 });
   });
 
   it('removes what it synthesized', async () => {

@@ -12,7 +12,7 @@ import { tokenizerConfigOf, tokenizerOf, tokenizerProblem } from '../../../model
 import { Tokenizer } from '../../../models/tokenizer/tokenizer.js';
 import { expectCode } from '../../support/expect-error.js';
 import { tempDir } from '../../support/files.js';
-import { GGUF_GOLDEN, ggufBytes, type TestKey } from '../../support/gguf.js';
+import { GGUF_GOLDEN, ggufBytes, metadataOf, type TestKey } from '../../support/gguf.js';
 
 const golden = (name: string): unknown => JSON.parse(readFileSync(join(GGUF_GOLDEN, name), 'utf8'));
 interface Reference {
@@ -21,19 +21,6 @@ interface Reference {
 }
 const { texts, spm, wpm } = golden('tokens.json') as { texts: string[]; spm: Reference[]; wpm: Reference[] };
 const llamaCpp = golden('llama-cpp.json') as { pre: Record<string, number[][]>; spm: number[][] };
-
-/** Metadata of a file, some values replaced. */
-function metadata(file: GgufFile, replaced: Readonly<Record<string, string | boolean>> = {}): GgufMetadata {
-  return {
-    path: file.path,
-    has: (key) => key in replaced || file.has(key),
-    string: (key) => (key in replaced ? String(replaced[key]) : file.string(key)),
-    boolean: (key) => (key in replaced ? replaced[key] === true : file.boolean(key)),
-    number: (key) => file.number(key),
-    strings: (key) => file.strings(key),
-    numbers: (key) => file.numbers(key),
-  };
-}
 
 const load = (meta: GgufMetadata): Tokenizer => new Tokenizer({ source: meta.path, tokenizer: tokenizerOf(meta), config: tokenizerConfigOf(meta) });
 const idsOf = (t: Tokenizer, text: string, special: boolean): number[] => Array.from(t.encode(text, { addSpecial: special }));
@@ -58,7 +45,7 @@ describe('models/gguf/tokenizer', () => {
   const marksDiffer = new Set(['tekken', 'gpt-4o', 'llama4', 'kanana2', 'talkie', 'minimax-m2']);
   for (const id of PRE_TOKENIZER_IDS) {
     it(`byte-level BPE, ${id}: the ids of llama.cpp`, () => {
-      const tokenizer = load(metadata(bpe, { 'tokenizer.ggml.pre': id }));
+      const tokenizer = load(metadataOf(bpe, { 'tokenizer.ggml.pre': id }));
       texts.forEach((text, i) => {
         if (marksDiffer.has(id) && MARKS.test(text)) return;
         expect(idsOf(tokenizer, text, false), text).to.deep.equal(llamaCpp.pre[id]![i]);
@@ -67,23 +54,23 @@ describe('models/gguf/tokenizer', () => {
   }
 
   it('SentencePiece: the ids of the model that it was trained as, and of llama.cpp; text comes back', () => {
-    const tokenizer = load(metadata(sentences));
+    const tokenizer = load(metadataOf(sentences));
     for (const { text, ids } of spm) {
       expect(idsOf(tokenizer, text, true), text).to.deep.equal(ids);
       expect(tokenizer.decode(ids, { skipSpecial: true }), text).to.equal(text);
     }
     texts.forEach((text, i) => expect(idsOf(tokenizer, text, false), text).to.deep.equal(llamaCpp.spm[i]));
-    const bare = load(metadata(sentences, { 'tokenizer.ggml.add_space_prefix': false, 'tokenizer.ggml.add_bos_token': false }));
+    const bare = load(metadataOf(sentences, { 'tokenizer.ggml.add_space_prefix': false, 'tokenizer.ggml.add_bos_token': false }));
     expect(tokensOf(bare, 'two').join('')).to.equal('two');
   });
 
   it('WordPiece: the ids of the tokenizer that it was trained as', () => {
-    const tokenizer = load(metadata(words));
+    const tokenizer = load(metadataOf(words));
     for (const { text, ids } of wpm) expect(idsOf(tokenizer, text, true), text).to.deep.equal(ids);
   });
 
   it('special tokens are whole, and stand where the file says', () => {
-    const meta = metadata(bpe, { 'tokenizer.ggml.pre': 'llama-bpe' });
+    const meta = metadataOf(bpe, { 'tokenizer.ggml.pre': 'llama-bpe' });
     // a file says nothing: llama-bpe begins with BOS
     const silent = load({ ...meta, boolean: () => undefined });
     expect(idsOf(silent, 'x', true)).to.deep.equal([1, ...idsOf(silent, 'x', false)]);
@@ -96,7 +83,7 @@ describe('models/gguf/tokenizer', () => {
   });
 
   it('tokenizer_config.json: special tokens, chat template, length', () => {
-    expect(tokenizerConfigOf(metadata(bpe))).to.deep.equal({
+    expect(tokenizerConfigOf(metadataOf(bpe))).to.deep.equal({
       tokenizer_class: 'PreTrainedTokenizerFast',
       bos_token: '<|im_start|>',
       eos_token: '<|im_end|>',
@@ -107,13 +94,13 @@ describe('models/gguf/tokenizer', () => {
       model_max_length: 256,
       chat_template: '{% for m in messages %}{{ m.content }}{% endfor %}',
     });
-    expect(tokenizerConfigOf(metadata(words))).to.include({ tokenizer_class: 'BertTokenizer', cls_token: '[CLS]', sep_token: '[SEP]', mask_token: '[MASK]' });
+    expect(tokenizerConfigOf(metadataOf(words))).to.include({ tokenizer_class: 'BertTokenizer', cls_token: '[CLS]', sep_token: '[SEP]', mask_token: '[MASK]' });
   });
 
   it('says why there is none', () => {
-    expect(tokenizerProblem(metadata(bpe, { 'tokenizer.ggml.pre': 'unheard-of' }))).to.include('"unheard-of"');
-    expect(tokenizerProblem(metadata(bpe, { 'tokenizer.ggml.model': 'rwkv' }))).to.include('"rwkv"');
-    expect(tokenizerOf(metadata(bpe, { 'tokenizer.ggml.model': 'rwkv' }))).to.equal(undefined);
+    expect(tokenizerProblem(metadataOf(bpe, { 'tokenizer.ggml.pre': 'unheard-of' }))).to.include('"unheard-of"');
+    expect(tokenizerProblem(metadataOf(bpe, { 'tokenizer.ggml.model': 'rwkv' }))).to.include('"rwkv"');
+    expect(tokenizerOf(metadataOf(bpe, { 'tokenizer.ggml.model': 'rwkv' }))).to.equal(undefined);
   });
 
   describe('odd vocabularies', () => {
