@@ -71,4 +71,5 @@ verdicts([
   ['each came back byte for byte, and verify holds', verified.ok],
   [`add: nothing lost in ${moments} kills`, add.faults.length === 0],
   [`gc: nothing lost in ${moments} kills`, gc.faults.length === 0],
+  ['nine kills in ten met a living process', add.killed >= 0.9 * moments && gc.killed >= 0.9 * moments],
 ]);

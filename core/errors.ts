@@ -70,6 +70,7 @@ export const ERRORS = {
   DELTA_VERSION: [65, '{file}: written by a later format version: expected at most {expected}, got {got}'],
   DELTA_MALFORMED: [65, '{file}: damaged delta: {message}'],
   DELTA_TENSOR: [65, '{file}: tensor "{tensor}": damaged data: {message}'],
+  DIFF_TENSOR: [65, '{file}: tensor "{tensor}" of a BitDelta diff: {message}'],
   WRONG_BASE: [65, '{file}: wrong base: tensor "{tensor}" expected {expected}, got {got} in {base}'],
   HASH_MISMATCH: [65, '{file}: tensor "{tensor}": expected sha256 {expected}, got {got}'],
   SHAPE_MISMATCH: [65, '{file}: tensor "{tensor}": expected {expected}, got {got}'],

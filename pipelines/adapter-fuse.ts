@@ -5,9 +5,8 @@ import type { Pipeline, ProgressEvent } from '../core/events.js';
 import { byteLength } from '../core/shape.js';
 import { Adapter } from '../formats/adapter/adapter.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
-import { copyFile } from '../formats/delta/side-files.js';
+import type { ConfigField } from '../formats/config-fields.js';
 import * as io from '../formats/io.js';
-import { readerSideFiles } from '../formats/open-checkpoint.js';
 import { prepareFiles, type PreparedFiles } from '../formats/safetensors/prepared.js';
 import { checkpointStamp } from '../formats/stamp.js';
 import type { FuseResult, FuseTask } from '../workers/messages.js';
@@ -18,6 +17,7 @@ import { deltaEncode, type EncodeOptions, type EncodeReport } from './delta-enco
 import { planFuse, type FusedTensor, type FusePlan } from '../workers/fuse-plan.js';
 import { checkOutput, published, requireSpace, RESULT } from './publish.js';
 import { readerWarnings } from './reader-warnings.js';
+import { writeSideFiles } from './write-side-files.js';
 import { runSettings, type RunOptions } from './run-options.js';
 import { runJobs, type Job } from './schedule.js';
 
@@ -102,7 +102,7 @@ async function* fuseInto(
     const method = j.task.module !== undefined ? 'merged' : j.task.saved !== undefined ? 'replaced' : 'copied';
     return { type: 'tensor.done', job: JOB, tensor: j.label, method, bytes: j.bytes, rawBytes: j.bytes };
   });
-  if (!single) await sideFiles(o, plan, base, out);
+  if (!single) await writeSideFiles(base, out, configFields(o, plan));
   files.finish();
   return report(o, plan, results, files.bytes);
 }
@@ -126,38 +126,14 @@ function job(o: FuseOptions, t: FusedTensor, base: CheckpointReader, adapter: Ad
 
 const TORCH_NAMES: Partial<Record<DType, string>> = { BF16: 'bfloat16', F16: 'float16', F32: 'float32' };
 
-/** The base's other files; config.json says what the tensors now are. Other weights and indexes of the folder stay behind. */
-async function sideFiles(o: FuseOptions, plan: FusePlan, base: CheckpointReader, out: string): Promise<void> {
-  for (const f of await readerSideFiles(base)) {
-    if (/\.(safetensors|bin|pt|pth|gguf|h5|msgpack|onnx)$|\.index\.json$/.test(f.name)) continue;
-    const to = join(out, f.name);
-    io.mkdir(join(to, '..'));
-    if (f.name === 'config.json') {
-      io.writeFileDurably(to, Buffer.from(edited(Buffer.from(io.readFile(f.path)).toString('utf8'), o, plan), 'utf8'));
-      continue;
-    }
-    const fd = io.openWrite(to, 'wx');
-    try {
-      await copyFile(f.path, f.bytes, (position, bytes) => io.writeFully(fd, bytes, position, to));
-      io.fsync(fd, to);
-    } finally {
-      io.close(fd);
-    }
-  }
-}
-
-/** config.json with the values of a few keys replaced, everything else byte for byte: a number keeps the form that Python gave it. */
-function edited(text: string, o: FuseOptions, plan: FusePlan): string {
-  let out = text;
-  const put = (key: string, value: string, add: boolean): void => {
-    const field = new RegExp(`("${key}"\\s*:\\s*)("[^"]*"|true|false|null|\\d+)`, 'g');
-    if (field.test(out)) out = out.replace(field, `$1${value}`);
-    else if (add) out = out.replace(/^\s*\{/, `{\n  "${key}": ${value},`);
-  };
-  if (o.dtype !== undefined) for (const key of ['dtype', 'torch_dtype']) put(key, `"${TORCH_NAMES[o.dtype]}"`, false);
-  if (plan.untied) put('tie_word_embeddings', 'false', true);
-  if (plan.vocabulary !== undefined) put('vocab_size', String(plan.vocabulary), false);
-  return out;
+/** What config.json says that is no longer so. */
+function configFields(o: FuseOptions, plan: FusePlan): ConfigField[] {
+  const types = o.dtype === undefined ? [] : ['dtype', 'torch_dtype'].map((key) => ({ key, value: `"${TORCH_NAMES[o.dtype!]}"` }));
+  return [
+    ...types,
+    ...(plan.untied ? [{ key: 'tie_word_embeddings', value: 'false', add: true }] : []),
+    ...(plan.vocabulary === undefined ? [] : [{ key: 'vocab_size', value: String(plan.vocabulary) }]),
+  ];
 }
 
 function report(o: FuseOptions, plan: FusePlan, results: ReadonlyMap<string, FuseResult>, bytes: number): FuseReport {

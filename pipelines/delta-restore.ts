@@ -12,31 +12,10 @@ import { copyFile, hashFile } from '../formats/delta/side-files.js';
 import type { DecodeResult } from '../workers/messages.js';
 import { WorkerPool } from '../workers/pool.js';
 import { decodeJobs, openDelta, type OpenedDelta } from './delta-open.js';
+import type { RestoreOptions, RestoreReport } from './delta-reports.js';
 import { Journal, partialFolder, refuseExisting, takeName } from './journal.js';
-import type { RunOptions } from './run-options.js';
 import { runJobs } from './schedule.js';
 import { panelBuffer } from '../core/panel-buffer.js';
-
-export interface RestoreOptions extends RunOptions {
-  /** undefined: the base that the delta names, found beside it. */
-  readonly base: string | undefined;
-  readonly delta: string;
-  /** A folder; for a delta of one file without side files also a `.safetensors` path. */
-  readonly out: string;
-  readonly force: boolean;
-  readonly dryRun: boolean;
-  readonly resume: boolean;
-}
-
-export interface RestoreReport {
-  readonly out: string;
-  readonly bytes: number;
-  readonly tensors: number;
-  /** True when the files are those of the original, false for a lossy delta. */
-  readonly exact: boolean;
-  readonly contentHash: string;
-  readonly files: readonly { readonly name: string; readonly bytes: number }[];
-}
 
 interface Target {
   readonly file: string;
@@ -50,6 +29,8 @@ export async function* deltaRestore(o: RestoreOptions): Pipeline<RestoreReport> 
   refuseExisting(o.out, o);
   const folder = dirname(resolve(o.out));
   if (io.stat(folder) === undefined) throw new PithError('NOT_FOUND', { file: folder });
+  const diff = await import('./bitdelta-diff.js');
+  if (diff.isBitDeltaDiff(o.delta)) return yield* diff.restoreDiff(o);
   const pool = o.dryRun ? undefined : new WorkerPool({ threads: o.threads });
   let opened: OpenedDelta | undefined;
   try {
@@ -271,6 +252,7 @@ function report(o: RestoreOptions, opened: OpenedDelta): RestoreReport {
     bytes: files.reduce((sum, f) => sum + f.bytes, 0),
     tensors: tensors.length,
     exact: tuned.contentHash === tuned.restoredContentHash,
+    proven: true,
     contentHash: tuned.restoredContentHash,
     files,
   };

@@ -6,34 +6,15 @@ import { checkpointStamp } from '../formats/stamp.js';
 import { openAny, resolveCheckpoint } from '../workers/open.js';
 import { WorkerPool } from '../workers/pool.js';
 import { decodeJobs, openDelta, type OpenedDelta } from './delta-open.js';
+import type { Mismatch, VerifyOptions, VerifyReport } from './delta-reports.js';
 import { expectedHash } from './delta-restore.js';
-import type { RunOptions } from './run-options.js';
 import { runJobs, type Job } from './schedule.js';
-
-export interface VerifyOptions extends RunOptions {
-  readonly base: string | undefined;
-  readonly delta: string;
-  /** The original, to compare with as well. */
-  readonly tuned: string | undefined;
-}
-
-export interface Mismatch {
-  readonly tensor: string;
-  readonly what: 'base' | 'restored' | 'tuned' | 'data';
-  readonly expected: string;
-  readonly got: string;
-}
-
-export interface VerifyReport {
-  readonly ok: boolean;
-  readonly checked: number;
-  readonly exact: boolean;
-  readonly mismatches: readonly Mismatch[];
-}
 
 const JOB = 'delta verify';
 
 export async function* deltaVerify(o: VerifyOptions): Pipeline<VerifyReport> {
+  const diff = await import('./bitdelta-diff.js');
+  if (diff.isBitDeltaDiff(o.delta)) return yield* diff.verifyDiff(o);
   const started = performance.now();
   await using pool = new WorkerPool({ threads: o.threads });
   const opened = await openDelta(o.delta, o.base);
@@ -58,7 +39,7 @@ export async function* deltaVerify(o: VerifyOptions): Pipeline<VerifyReport> {
     const { tuned } = opened.delta.manifest;
     mismatches.sort((a, b) => (a.tensor < b.tensor ? -1 : a.tensor > b.tensor ? 1 : 0));
     yield { type: 'job.done', job: JOB, ms: performance.now() - started };
-    return { ok: mismatches.length === 0, checked: jobs.length, exact: tuned.contentHash === tuned.restoredContentHash, mismatches };
+    return { ok: mismatches.length === 0, checked: jobs.length, exact: tuned.contentHash === tuned.restoredContentHash, proven: true, mismatches };
   } finally {
     opened.delta.close();
     await opened.base?.[Symbol.asyncDispose]();

@@ -27,6 +27,7 @@ export class ChainedReader implements CheckpointReader {
   #last: { readonly name: string; readonly tensor: Scratch } | undefined;
   #queue: Promise<unknown> = Promise.resolve();
   #folder: string | undefined;
+  #sides: Promise<string | undefined> | undefined;
 
   private constructor(
     readonly source: string,
@@ -152,9 +153,13 @@ export class ChainedReader implements CheckpointReader {
   }
 
   /** The other files of the tuned checkpoint, unpacked into a temporary folder that goes with this reader. */
-  async sideFolder(): Promise<string | undefined> {
+  sideFolder(): Promise<string | undefined> {
+    return (this.#sides ??= this.#unpackSides());
+  }
+
+  async #unpackSides(): Promise<string | undefined> {
     const { sideFiles } = this.delta.manifest.tuned;
-    if (this.#folder !== undefined || sideFiles.length === 0) return this.#folder;
+    if (sideFiles.length === 0) return undefined;
     const folder = mkdtempSync(join(tmpdir(), 'pith-side-'));
     this.#folder = folder;
     const open = (f: SideFileEntry): ((position: number, bytes: Uint8Array) => void) & Disposable => {

@@ -15,7 +15,7 @@ import { GgufSet, type PlacedEntry } from '../formats/gguf/split.js';
 import * as io from '../formats/io.js';
 import { checkpointFolder } from '../formats/open-checkpoint.js';
 import { rowSlice } from '../formats/row-slice.js';
-import { buildHeader, canonicalOrder } from '../formats/safetensors/layout.js';
+import { asOneFile } from '../formats/safetensors/one-file.js';
 import { decodeBlocks } from '../kernels/quant/ggml.js';
 import { configText, generationConfigOf, modelConfigOf } from '../models/gguf/config.js';
 import { isKnownArchitecture, mapTensors } from '../models/gguf/names.js';
@@ -79,9 +79,7 @@ export class GgufReader implements CheckpointReader {
   /** The one file that its tensors would make, so that a delta or a store can hold what is read. */
   get files(): readonly CheckpointFile[] {
     if (this.#file === undefined) {
-      const order = canonicalOrder(this.infos.values());
-      const { header, fileBytes } = buildHeader(order, { format: 'pt' }, this.source);
-      this.#file = { name: 'model.safetensors', path: this.set.first.path, bytes: fileBytes, rawHeader: header, order: order.map((t) => t.name) };
+      this.#file = asOneFile(this.infos.values(), this.set.first.path, this.source);
     }
     return [this.#file];
   }

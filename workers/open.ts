@@ -1,6 +1,7 @@
 /** Any checkpoint argument -> reader: safetensors, GGUF. `BASE+DELTA_FILE`, `BASE+ADAPTER_DIR`: the base with that applied; BASE may be such a chain itself. */
 import { basename, resolve } from 'node:path';
 import { isAdapterFolder } from '../formats/adapter/adapter.js';
+import type { BitDeltaDiff } from '../formats/bitdelta.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import { ggufPath } from '../formats/gguf/find.js';
 import * as io from '../formats/io.js';
@@ -15,11 +16,23 @@ export async function openAny(argument: string, options: OpenOptions = {}): Prom
   }
   const base = await openAny(composed.base, options);
   if (composed.kind === 'adapter') return (await import('./adapted-reader.js')).openAdapted(argument, base, composed.change, options);
-  const { ChainedReader } = await import('./chained.js');
+  const [{ ChainedReader }, { BitDeltaDiff }] = await Promise.all([import('./chained.js'), import('../formats/bitdelta.js')]);
   try {
+    const diff = BitDeltaDiff.open(composed.change);
+    if (diff !== undefined) return await applied(argument, base, diff);
     return ChainedReader.open(argument, base, composed.change);
   } catch (error) {
     await base[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+async function applied(argument: string, base: CheckpointReader, diff: BitDeltaDiff): Promise<CheckpointReader> {
+  const { BitDeltaReader } = await import('./bitdelta-reader.js');
+  try {
+    return new BitDeltaReader(argument, base, diff);
+  } catch (error) {
+    diff[Symbol.dispose]();
     throw error;
   }
 }

@@ -2,6 +2,7 @@ import { Args, Flags } from '@oclif/core';
 import { PithCommand } from '../../cli/base-command.js';
 import { formatBytes, formatShare } from '../../cli/sizes.js';
 import { table } from '../../cli/table.js';
+import { diffInfo, type DiffInfo } from '../../pipelines/bitdelta-diff.js';
 import { deltaInfo } from '../../pipelines/delta-info.js';
 
 export default class DeltaInfo extends PithCommand {
@@ -12,6 +13,11 @@ export default class DeltaInfo extends PithCommand {
 
   async run(): Promise<void> {
     const { args, flags } = await this.parse(DeltaInfo);
+    const diff = diffInfo(args.delta);
+    if (diff !== undefined) {
+      this.result(diff, () => describeDiff(diff, flags.tensors));
+      return;
+    }
     const r = deltaInfo(args.delta);
     this.result(r, () => {
       const lines = [
@@ -34,4 +40,17 @@ export default class DeltaInfo extends PithCommand {
       return lines.join('\n');
     });
   }
+}
+
+function describeDiff(r: DiffInfo, list: boolean): string {
+  const coded = r.tensors.filter((t) => t.method === 'bitdelta').length;
+  const lines = [
+    `${r.path}: ${formatBytes(r.bytes)}, a diff of BitDelta's release: ${coded} tensors as signs and a scale, ${r.tensors.length - coded} whole`,
+    'nothing in it is proven: it names no base and holds no hashes',
+  ];
+  if (list) {
+    const rows = r.tensors.map((t) => [t.name, t.shape.join('x'), t.method, formatBytes(t.bytes)]);
+    lines.push(table(['tensor', 'shape', 'method', 'bytes'], rows));
+  }
+  return lines.join('\n');
 }

@@ -15,6 +15,7 @@ export default class DeltaRestore extends PithCommand {
   static override examples = [
     '<%= config.bin %> delta restore --base llama --delta math.delta.safetensors --out llama-math',
     '<%= config.bin %> delta restore --delta llama.small.safetensors --out llama',
+    '<%= config.bin %> delta restore --base llama --delta bitdelta-diff.safetensors --out llama-math',
     'cat math.delta.safetensors | <%= config.bin %> delta restore --base llama --delta - --out llama-math',
   ];
   static override flags = {
@@ -45,9 +46,11 @@ export default class DeltaRestore extends PithCommand {
       );
       const verb = flags['dry-run'] ? 'would restore' : 'restored';
       this.result(report, () => {
-        const proof = report.exact ? 'every file is the original, byte for byte' : 'lossy: every tensor is what the delta promises';
         const head = `${verb} ${report.out}: ${report.files.length} files, ${formatBytes(report.bytes)}, ${report.tensors} tensors in ${formatMs(performance.now() - started)}`;
-        return flags['dry-run'] ? head : `${head}\n${proof}\ncontent  ${report.contentHash}`;
+        if (flags['dry-run']) return head;
+        if (report.contentHash === undefined) return `${head}\nnothing is proven: the diff names no base and holds no hashes`;
+        const proof = report.exact ? 'every file is the original, byte for byte' : 'lossy: every tensor is what the delta promises';
+        return `${head}\n${proof}\ncontent  ${report.contentHash}`;
       });
     } finally {
       if (folder !== undefined) rmSync(folder, { recursive: true, force: true });

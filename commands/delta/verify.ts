@@ -29,6 +29,7 @@ export default class DeltaVerify extends PithCommand {
       }),
     );
     this.result(report, () => {
+      if (report.ok && !report.proven) return `nothing can be proven: ${report.checked} tensors fit the base in name, type and shape; the diff holds no hashes`;
       if (report.ok) return `ok: ${report.checked} tensors match${report.exact ? ', the restore is exact' : ' what the lossy delta promises'}`;
       const rows = report.mismatches.map((m) => [m.tensor, m.what, m.expected.slice(0, 16), m.got.slice(0, 60)]);
       return `${report.mismatches.length} of ${report.checked} tensors do not match\n${table(['tensor', 'what', 'expected', 'got'], rows)}`;

@@ -14,6 +14,7 @@ import type { CheckpointRef } from '../../workers/messages.js';
 import { openAny } from '../../workers/open.js';
 import { WorkerState } from '../../workers/state.js';
 import { decode } from '../../workers/tasks/decode.js';
+import { ROOT } from '../support/files.js';
 import { mutateSafetensors } from './mutate.js';
 import { resealed } from './reseal.js';
 import { attempt, broken, CONTROL, drain, FIXTURES, pick, readAll, RUN, type Target } from './target.js';
@@ -132,7 +133,7 @@ export function deltaTargets(work: string): Target[] {
       });
     },
   };
-  return [damaged, hostile, intact, ...chainedTargets(put, seeds, file), pipelineTarget(work)];
+  return [damaged, hostile, intact, ...chainedTargets(put, seeds, file), diffTarget(put, file), pipelineTarget(work)];
 }
 
 /** BASE+DELTA as a checkpoint: its headers, its tensors, its other files. */
@@ -163,6 +164,20 @@ function chainedTargets(put: (bytes: Uint8Array) => number, seeds: ReadonlyMap<s
     }),
     target('hostile', 12, resealed, () => undefined),
   ];
+}
+
+/** BASE+DIFF: a diff as BitDelta's release saves it. It holds no hashes, so that only its structure can be wrong. */
+function diffTarget(put: (bytes: Uint8Array) => number, file: string): Target {
+  const folder = join(ROOT, 'test', 'golden', 'bitdelta');
+  const seeds = ['bf16', 'f32'].map((t) => ({ base: join(folder, `${t}.base.safetensors`), diff: readFileSync(join(folder, `${t}.diff.safetensors`)) }));
+  return {
+    name: 'BASE+DIFF, damaged',
+    weight: 6,
+    run: async (rng) => {
+      const { base, diff } = pick(rng, seeds);
+      return attempt(put(mutateSafetensors(rng, diff)), () => readAll(() => openAny(`${base}+${file}`)));
+    },
+  };
 }
 
 /** The whole commands' pipelines, with a thread pool of their own: slow, so rare. */

@@ -29,6 +29,7 @@ describe('kill -9 of a store', function () {
     const add = { name: 'tuned', path: join(TINY, 'tuned') };
     const r = await killStore({ prepared, models, add, work: dir.path, moments: MOMENTS, seed });
     expect(r.faults.join('\n')).to.equal('');
+    expect(r.killed).to.be.greaterThan(0);
   });
 
   it(`gc: nothing that a model needs is lost (seed ${seed})`, async () => {
@@ -38,5 +39,6 @@ describe('kill -9 of a store', function () {
     prepareStore(prepared, models, [junk]);
     const r = await killStore({ prepared, models, work: dir.path, moments: MOMENTS, seed });
     expect(r.faults.join('\n')).to.equal('');
+    expect(r.killed).to.be.greaterThan(0);
   });
 });

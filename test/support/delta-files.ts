@@ -5,7 +5,8 @@ import { decodeF32, encodeAs } from '../../core/float.js';
 import type { TensorView } from '../../core/tensor.js';
 import type { DenseDType } from '../../kernels/lowrank/panel.js';
 import { deltaEncode, type EncodeOptions, type EncodeReport } from '../../pipelines/delta-encode.js';
-import { deltaRestore, type RestoreReport } from '../../pipelines/delta-restore.js';
+import type { RestoreReport } from '../../pipelines/delta-reports.js';
+import { deltaRestore } from '../../pipelines/delta-restore.js';
 import { openAny } from '../../workers/open.js';
 import { TINY, writeSafetensors } from './files.js';
 
