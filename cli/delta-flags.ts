@@ -18,11 +18,14 @@ export const deltaFlags = {
     description: 'delta codec (`pith methods list`), or auto: the best of several for each tensor',
     helpValue: 'NAME',
   }),
+  progressive: Flags.boolean({
+    description: 'lossy layer first, the exact remainder behind it in the same file; sizes and errors that are asked for count the lossy layer alone',
+  }),
   set: Flags.string({ multiple: true, default: [], description: 'method parameter', helpValue: 'KEY=VALUE' }),
   rank: Flags.integer({ min: 1, description: 'components kept in every matrix', exclusive: alone('rank'), helpGroup: 'LOSSY' }),
   energy: share('energy', 'share of every squared delta that is kept'),
   'target-size': Flags.custom<number>({
-    description: 'size of the whole file, shared over all tensors',
+    description: 'size of the whole file, of its lossy layer under --progressive, shared over all tensors',
     exclusive: alone('target-size'),
     helpValue: 'SIZE',
     parse: async (text) => parseSize(text),

@@ -8,12 +8,20 @@ export function deltaSummary(r: EncodeReport, ms: number): string {
     return `would write about ${formatBytes(r.plan.bytes)} from ${formatBytes(r.rawBytes)} in about ${formatMs(r.plan.ms)}, peak memory about ${formatBytes(r.plan.peakBytes)}`;
   }
   const same = r.tensors.filter((t) => t.method === 'identical').length;
-  return [
-    `${r.out}: ${formatBytes(r.bytes)}, ${formatShare(r.ratio)} of ${formatBytes(r.rawBytes)} in ${formatMs(ms)}`,
-    `${r.tensors.length} tensors (${same} identical to the base), ${r.sideFiles.length} side files`,
-    `base   ${r.baseHash ?? ''}`,
-    `tuned  ${r.tunedHash ?? ''}`,
-  ].join('\n');
+  const lines = [`${r.out}: ${formatBytes(r.bytes)}, ${formatShare(r.ratio)} of ${formatBytes(r.rawBytes)} in ${formatMs(ms)}`];
+  if (r.layers !== undefined) lines.push(layersLine(r.layers, r.rawBytes));
+  lines.push(`${r.tensors.length} tensors (${same} identical to the base), ${r.sideFiles.length} side files`);
+  if (r.error !== undefined) lines.push(`|restored - tuned| / |tuned - base| = ${r.error.toPrecision(4)}${r.layers === undefined ? '' : ' (lossy layer)'}`);
+  if (r.sensitivity !== undefined) lines.push(sensitivityTable(r.sensitivity));
+  if (r.baseHash !== undefined) lines.push(`base   ${r.baseHash}`);
+  lines.push(`tuned  ${r.tunedHash ?? ''}`);
+  return lines.join('\n');
+}
+
+/** The two layers of a file and their sizes. */
+export function layersLine({ lossy, exact }: { readonly lossy: number; readonly exact: number }, rawBytes: number): string {
+  const size = (bytes: number): string => `${formatBytes(bytes)} (${formatShare(rawBytes === 0 ? 0 : bytes / rawBytes)})`;
+  return `layers  lossy ${size(lossy)}, exact ${size(exact)}`;
 }
 
 /** The groups whose errors cost most. */

@@ -71,6 +71,8 @@ export const ERRORS = {
   DELTA_MALFORMED: [65, '{file}: damaged delta: {message}'],
   DELTA_TENSOR: [65, '{file}: tensor "{tensor}": damaged data: {message}'],
   DIFF_TENSOR: [65, '{file}: tensor "{tensor}" of a BitDelta diff: {message}'],
+  NO_EXACT_LAYER: [65, '{file}: it holds no exact layer; --quality lossy restores what it has'],
+  LAYERS_MISMATCH: [65, '{file}: not the exact layer of {lossy}: {message}'],
   WRONG_BASE: [65, '{file}: wrong base: tensor "{tensor}" expected {expected}, got {got} in {base}'],
   HASH_MISMATCH: [65, '{file}: tensor "{tensor}": expected sha256 {expected}, got {got}'],
   SHAPE_MISMATCH: [65, '{file}: tensor "{tensor}": expected {expected}, got {got}'],

@@ -148,6 +148,16 @@ export function remove(path: string): void {
   attempt(path, () => fs.rmSync(path, { recursive: true, force: true }));
 }
 
+/** Removes a folder that nothing is in; leaves any other. */
+export function removeEmptyFolder(path: string): void {
+  try {
+    fs.rmdirSync(path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== 'ENOTEMPTY' && code !== 'EEXIST' && code !== 'ENOENT') throw PithError.from(error, path);
+  }
+}
+
 export function readFile(file: string): Uint8Array<ArrayBuffer> {
   const fd = openRead(file);
   try {

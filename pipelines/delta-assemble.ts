@@ -24,6 +24,8 @@ export interface Assembly {
   spoolFile(tensor: string, part: string): string;
   /** Where the side files are put together. */
   readonly sideSpool: string;
+  /** Bytes that the header leaves free. */
+  readonly room?: number;
 }
 
 export interface Assembled {
@@ -62,7 +64,8 @@ export async function assemble(a: Assembly): Promise<Assembled> {
       a.result(t.name).parts.map((p) => ({ ...p, file: a.spoolFile(t.name, p.part) })),
     );
   }
-  return { content: { manifest, parts, headers, sideFiles: side.blob }, baseHash, tunedHash };
+  const content = { manifest, parts, headers, sideFiles: side.blob, ...(a.room === undefined ? {} : { room: a.room }) };
+  return { content, baseHash, tunedHash };
 }
 
 function tensorEntry(t: PlannedTensor, r: EncodeResult, method: number, base: CheckpointReader | undefined): TensorEntry {

@@ -6,14 +6,14 @@ import { PithError } from '../core/errors.js';
 import type { Pipeline, ProgressEvent } from '../core/events.js';
 import { pithVersion } from '../core/version.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
-import { writeDelta } from '../formats/delta/write.js';
+import { EXACT_ROOM, writeTwoLayers } from '../formats/delta/layers.js';
+import { deltaBytes, writeDelta, type DeltaContent } from '../formats/delta/write.js';
 import * as io from '../formats/io.js';
 import { checkpointStamp } from '../formats/stamp.js';
 import type { CheckpointRef, EncodeResult, EncodeTask, HashResult, HashTask, RatesResult, RatesTask, RunSettings } from '../workers/messages.js';
 import { openAny, resolveCheckpoint } from '../workers/open.js';
 import { WorkerPool } from '../workers/pool.js';
 import { assemble, commonRows, type Assembly } from './delta-assemble.js';
-import { deltaBytes } from '../formats/delta/write.js';
 import { Allocator, targetBytes, type Choice, type DeltaTarget } from './delta-budget.js';
 import { reachTarget, type TargetRun } from './delta-target.js';
 import { methodsOf, type MethodOptions } from './delta-methods.js';
@@ -21,6 +21,7 @@ import { calibrationData, type CalibrationData } from './calibration-data.js';
 import { sensitivities, type GroupSensitivity, type Sensitivity } from './delta-sensitivity.js';
 import { requireCausalConfig } from '../models/config/parse.js';
 import { modelRef } from './model-ref.js';
+import { codeRemainders, type DoneRemainder } from './delta-remainders.js';
 import { planDelta, type DeltaPlan, type PlannedTensor } from './delta-plan.js';
 import { Journal, refuseExisting } from './journal.js';
 import { keptAsRead, readerWarnings } from './reader-warnings.js';
@@ -32,6 +33,8 @@ export interface EncodeOptions extends RunOptions, MethodOptions {
   readonly base: string | undefined;
   readonly tuned: string;
   readonly out: string;
+  /** The exact remainder behind the lossy layer. A target counts the lossy layer alone, the file as it is without the exact one. */
+  readonly progressive?: boolean;
   readonly force: boolean;
   readonly dryRun: boolean;
   readonly resume: boolean;
@@ -44,6 +47,8 @@ export interface EncodedTensor {
   readonly rawBytes: number;
   /** ||What - W1||_F / ||W1 - W0||_F */
   readonly error?: number;
+  /** Of `bytes`, those of the exact layer. */
+  readonly exactBytes?: number;
   readonly facts?: Readonly<Record<string, number | string>>;
 }
 
@@ -52,7 +57,9 @@ export interface EncodeReport {
   readonly bytes: number;
   readonly rawBytes: number;
   readonly ratio: number;
-  /** Over all tensors that a lossy method coded. */
+  /** Of a file of two layers: `lossy` is the size of the file without the exact one. */
+  readonly layers?: { readonly lossy: number; readonly exact: number };
+  /** Over all tensors that a lossy method coded, of what the lossy layer restores to. */
   readonly error?: number;
   readonly baseHash?: string;
   readonly tunedHash?: string;
@@ -64,7 +71,7 @@ export interface EncodeReport {
   readonly plan?: { readonly bytes: number; readonly peakBytes: number; readonly ms: number };
 }
 
-type Done = { readonly encode: EncodeResult; readonly choice?: Choice } | { readonly hash: HashResult } | { readonly rates: RatesResult };
+type Done = { readonly encode: EncodeResult; readonly choice?: Choice } | { readonly hash: HashResult } | { readonly rates: RatesResult } | DoneRemainder;
 type AnyTask = EncodeTask | HashTask | RatesTask;
 
 const JOB = 'delta encode';
@@ -73,11 +80,19 @@ const TYPICAL = {
   pairRatio: 0.08,
   aloneRatio: 0.67,
   lossyRatio: 0.07,
+  remainderRatio: 0.08,
   bytesPerMs: 250_000,
   lossyBytesPerMs: 100_000,
   workerBytes: 90 << 20,
   mainBytes: 90 << 20,
 };
+
+interface TwoLayers {
+  readonly bytes: number;
+  readonly lossyBytes: number;
+  /** By tensor. */
+  readonly exactBytes: ReadonlyMap<string, number>;
+}
 
 /** One encode: what all its steps share. */
 interface Run {
@@ -112,16 +127,18 @@ export async function* deltaEncode(o: EncodeOptions): Pipeline<EncodeReport> {
     if (o.data !== undefined && (o.target === undefined || o.target.maxError !== undefined))
       throw new PithError('USAGE', { message: '--dataset weighs the shares of a size: give --target-size or --target-ratio' });
     const plan = planDelta(base, tuned, await methodsOf(o));
+    if (o.progressive === true && (o.base === undefined || plan.methods.length === 1))
+      throw new PithError('USAGE', { message: '--progressive: a base and a lossy --method, or auto, make the first layer' });
     const lossy = plan.tensors.some((t) => t.method > 0);
     const device: Device = lossy ? await resolveRunDevice(o.device) : 'cpu';
     if (pool === undefined) return dryRun(o, plan, device);
-    const spaceNeeded = plan.rawBytes * TYPICAL.pairRatio;
+    const spaceNeeded = plan.rawBytes * (TYPICAL.pairRatio + (o.progressive === true ? TYPICAL.lossyRatio : 0));
     if (io.freeBytes(folder) < spaceNeeded) {
       throw new PithError('DISK_FULL', { file: folder, message: `about ${Math.ceil(spaceNeeded)} bytes are needed, ${io.freeBytes(folder)} are free` });
     }
     const refs = { tuned: refOf(tuned, o.tuned), ...(base === undefined ? {} : { base: refOf(base, o.base!) }) };
     const data = o.data === undefined ? undefined : await calibrationData(tuned, o.data);
-    const { method, params, target, embeddings, seed } = o;
+    const { method, params, target, embeddings, progressive, seed } = o;
     const identity = {
       command: JOB,
       version: pithVersion(),
@@ -129,6 +146,7 @@ export async function* deltaEncode(o: EncodeOptions): Pipeline<EncodeReport> {
       params,
       target,
       embeddings,
+      progressive,
       seed,
       data: data && [data.sha256, o.data],
       device,
@@ -152,7 +170,7 @@ export async function* deltaEncode(o: EncodeOptions): Pipeline<EncodeReport> {
     };
     try {
       yield* runTasks(run);
-      const report = await finish(run);
+      const report = yield* finish(run);
       journal.remove();
       yield { type: 'job.done', job: JOB, ms: performance.now() - started };
       return report;
@@ -175,12 +193,18 @@ function dryRun(o: EncodeOptions, plan: DeltaPlan, device: Device): EncodeReport
   const share = (t: PlannedTensor): number => (t.method > 0 ? TYPICAL.lossyRatio : t.hasBase ? TYPICAL.pairRatio : TYPICAL.aloneRatio);
   const predicted = plan.tensors.map((t) => ({ name: t.name, method: plan.methods[t.method]!.name, rawBytes: t.bytes, bytes: Math.round(t.bytes * share(t)) }));
   const target = o.target === undefined ? undefined : targetBytes(o.target, plan.rawBytes);
-  const bytes = target ?? predicted.reduce((sum, t) => sum + t.bytes, 0);
-  const ms = plan.tensors.reduce((sum, t) => sum + t.bytes / (t.method > 0 ? TYPICAL.lossyBytesPerMs : TYPICAL.bytesPerMs), 300);
+  const exact = mayNeedRemainder(o, plan).reduce((sum, t) => sum + t.bytes, 0);
+  const bytes = (target ?? predicted.reduce((sum, t) => sum + t.bytes, 0)) + Math.round(exact * TYPICAL.remainderRatio);
+  const lossyMs = plan.tensors.reduce((sum, t) => sum + t.bytes / (t.method > 0 ? TYPICAL.lossyBytesPerMs : TYPICAL.bytesPerMs), 300);
+  const ms = lossyMs + exact / TYPICAL.bytesPerMs;
   const largest = Math.max(0, ...plan.tensors.map((t) => memoryOf(plan, t)));
   const peakBytes = TYPICAL.mainBytes + Math.max(largest, Math.min(o.maxMemoryBytes, o.threads * Math.max(TYPICAL.workerBytes, largest)));
   return { out: o.out, bytes: 0, rawBytes: plan.rawBytes, ratio: 0, device, tensors: predicted, sideFiles: [], plan: { bytes, peakBytes, ms: Math.round(ms) } };
 }
+
+/** Tensors that a lossy method may code. */
+const mayNeedRemainder = (o: EncodeOptions, plan: DeltaPlan): readonly PlannedTensor[] =>
+  o.progressive === true ? plan.tensors.filter((t) => t.method > 0 || t.candidates !== undefined) : [];
 
 const memoryOf = (plan: DeltaPlan, t: PlannedTensor): number =>
   Math.max(...candidatesOf(t).map((m) => (m === 0 ? TYPICAL.workerBytes : plan.methods[m]!.codec.memoryBytes(t))));
@@ -194,7 +218,7 @@ async function* runTasks(run: Run): AsyncGenerator<ProgressEvent, void, void> {
   const others = plan.tensors.filter((t) => !budgeted.includes(t));
   const rates = ratesJobs(run, budgeted);
   const bytesOf = (tensors: readonly { readonly bytes: number }[]): number => tensors.reduce((sum, t) => sum + t.bytes, 0);
-  const totalBytes = plan.rawBytes + bytesOf(rates);
+  const totalBytes = plan.rawBytes + bytesOf(rates) + bytesOf(mayNeedRemainder(o, plan));
   const finished = [...plan.tensors.filter((t) => done.has(t.name)), ...rates.filter((j) => done.has(j.label))];
   const first: Job<AnyTask>[] = [...rates, ...encodeJobs(run, others), ...hashJobs(run)];
   yield { type: 'job.start', job: JOB, totalBytes, tasks: first.length + budgeted.length, resumedBytes: bytesOf(finished) };
@@ -386,6 +410,7 @@ function hashJobs({ plan, refs }: Run): Job<HashTask>[] {
   }));
 }
 
+/** Of a tensor's parts; a remainder is checked when it is known against what it was coded. */
 function spoolIsWhole(journal: Journal<Done>, key: string, value: Done): boolean {
   if (!('encode' in value)) return true;
   return value.encode.parts.every((p) => {
@@ -410,15 +435,18 @@ function assemblyOf(run: Run): Assembly {
     },
     sideSpool: journal.spool('side-files'),
     spoolFile: (tensor, part) => `${journal.spool(spoolName(tensor))}.${part}`,
+    ...(o.progressive === true ? { room: EXACT_ROOM } : {}),
   };
 }
 
-async function finish(run: Run): Promise<EncodeReport> {
+async function* finish(run: Run): AsyncGenerator<ProgressEvent, EncodeReport, void> {
   const { o, plan, settings } = run;
   const assembly = assemblyOf(run);
   const { content, baseHash, tunedHash } = await assemble(assembly);
-  run.journal.publishing();
-  const bytes = writeDelta(o.out, content, { force: o.force });
+  const lossyTensors = plan.tensors.filter((t) => assembly.result(t.name).restoredSha256 !== assembly.result(t.name).tunedSha256);
+  const two = o.progressive === true && lossyTensors.length > 0 ? yield* writeBoth(run, content, lossyTensors) : undefined;
+  if (two === undefined) run.journal.publishing();
+  const bytes = two?.bytes ?? writeDelta(o.out, withoutRoom(content), { force: o.force });
   // a tensor that the budget stores exactly has a delta and no error
   const squares = plan.tensors.map((t) => assembly.result(t.name).squares ?? [0, run.allocator.deltaSq(t.name)]);
   const [error, delta] = [squares.reduce((sum, s) => sum + s[0], 0), squares.reduce((sum, s) => sum + s[1], 0)];
@@ -427,22 +455,51 @@ async function finish(run: Run): Promise<EncodeReport> {
     bytes,
     rawBytes: plan.rawBytes,
     ratio: plan.rawBytes === 0 ? 0 : bytes / plan.rawBytes,
+    ...(two === undefined ? {} : { layers: { lossy: two.lossyBytes, exact: bytes - two.lossyBytes } }),
     ...(delta > 0 ? { error: Math.sqrt(error / delta) } : {}),
     ...(baseHash === undefined ? {} : { baseHash }),
     tunedHash,
     device: settings.device,
     ...(run.sensitivity.length === 0 ? {} : { sensitivity: run.sensitivity }),
-    tensors: plan.tensors.map((t) => encodedTensor(run, t, assembly.result(t.name))),
+    tensors: plan.tensors.map((t) => encodedTensor(run, t, assembly.result(t.name), two?.exactBytes.get(t.name))),
     sideFiles: content.manifest.tuned.sideFiles.map((f) => ({ name: f.name, coding: f.coding })),
   };
 }
 
-function encodedTensor(run: Run, t: PlannedTensor, r: EncodeResult): EncodedTensor {
+/** A file that needs no second layer has no room for one. */
+function withoutRoom(content: DeltaContent): DeltaContent {
+  const { manifest, parts, headers, sideFiles } = content;
+  return { manifest, parts, headers, sideFiles };
+}
+
+/** The lossy layer to the spool, the remainders against what it restores to, both to the output. */
+async function* writeBoth(run: Run, content: DeltaContent, tensors: readonly PlannedTensor[]): AsyncGenerator<ProgressEvent, TwoLayers, void> {
+  const { o, plan, refs, settings, journal, pool, done } = run;
+  const delta = journal.spool('lossy.safetensors');
+  const lossyBytes = writeDelta(delta, content, { force: true });
+  const doneBytes = [...plan.tensors, ...mayNeedRemainder(o, plan)].reduce((sum, t) => sum + t.bytes, 0);
+  const remainders = yield* codeRemainders({
+    delta,
+    tensors: tensors.map((t) => ({ tensor: t, against: (done.get(t.name) as { encode: EncodeResult }).encode.restoredSha256 })),
+    refs,
+    settings,
+    spool: (tensor) => journal.spool(spoolName(tensor)),
+    done: (key) => done.get(key) as DoneRemainder | undefined,
+    onDone: (key, value) => journal.append(key, value),
+    schedule: { job: JOB, pool, maxMemoryBytes: o.maxMemoryBytes, signal: o.signal, totalBytes: doneBytes },
+  });
+  journal.publishing();
+  const bytes = writeTwoLayers(o.out, delta, remainders, { force: o.force });
+  return { bytes, lossyBytes, exactBytes: new Map(remainders.map((r) => [r.name, r.bytes])) };
+}
+
+function encodedTensor(run: Run, t: PlannedTensor, r: EncodeResult, exactBytes: number | undefined): EncodedTensor {
   return {
     name: t.name,
     method: usedMethod(run, t, r),
-    bytes: r.parts.reduce((sum, p) => sum + p.bytes, 0),
+    bytes: r.parts.reduce((sum, p) => sum + p.bytes, exactBytes ?? 0),
     rawBytes: t.bytes,
+    ...(exactBytes === undefined ? {} : { exactBytes }),
     ...(r.info.error === undefined ? {} : { error: r.info.error }),
     ...(Object.keys(r.info.facts).length === 0 ? {} : { facts: r.info.facts }),
   };

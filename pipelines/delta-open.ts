@@ -4,17 +4,19 @@ import { dirname, join, resolve } from 'node:path';
 import { PithError } from '../core/errors.js';
 import { byteLength } from '../core/shape.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
-import { DeltaFile } from '../formats/delta/file.js';
-import type { TensorEntry } from '../formats/delta/schema.js';
+import type { Quality, TensorEntry } from '../formats/delta/schema.js';
+import { isRemote } from '../formats/remote/ranges.js';
 import { checkpointStamp } from '../formats/stamp.js';
 import type { CheckpointRef, DecodeTask } from '../workers/messages.js';
 import { checkBaseShape } from '../workers/chained.js';
 import { openAny, resolveCheckpoint } from '../workers/open.js';
+import { locateDelta, type LocatedDelta, type RemoteAccess } from './delta-locate.js';
 import { runSettings, type RunOptions } from './run-options.js';
 import type { Job } from './schedule.js';
 
-export interface OpenedDelta {
-  readonly delta: DeltaFile;
+export interface OpenedDelta extends LocatedDelta {
+  /** What is restored. */
+  readonly quality: Quality;
   readonly base: CheckpointReader | undefined;
   readonly basePath: string | undefined;
   readonly baseRef: CheckpointRef | undefined;
@@ -23,25 +25,34 @@ export interface OpenedDelta {
 /** Decoding holds a segment of base and tuned and the coder's scratch. */
 const DECODE_MEMORY_BYTES = 90 << 20;
 
-/** SHAPE_MISMATCH, TENSOR_MISSING (65) or BASE_NOT_FOUND (66) before any work. */
-export async function openDelta(deltaPath: string, base: string | undefined): Promise<OpenedDelta> {
-  const delta = DeltaFile.open(deltaPath);
+export interface OpenOptions extends RemoteAccess {
+  readonly signal: AbortSignal;
+  /** The best that the file holds by default. */
+  readonly quality?: Quality;
+  readonly folder?: string;
+}
+
+/** SHAPE_MISMATCH, TENSOR_MISSING, NO_EXACT_LAYER (65) or BASE_NOT_FOUND (66) before any work. */
+export async function openDelta(deltaPath: string, base: string | undefined, o: OpenOptions): Promise<OpenedDelta> {
+  const located = await locateDelta(deltaPath, { ...o, exact: o.quality !== 'lossy' });
+  const { delta } = located;
   try {
+    const quality = delta.quality(o.quality);
     const named = delta.manifest.base;
-    if (named === null) return { delta, base: undefined, basePath: undefined, baseRef: undefined };
+    if (named === null) return { ...located, quality, base: undefined, basePath: undefined, baseRef: undefined };
     const basePath = base ?? findBase(deltaPath, named.name);
     const reader = await openAny(basePath);
     for (const t of delta.manifest.tensors) checkBaseShape(t, reader, delta.path);
-    return { delta, base: reader, basePath, baseRef: { path: resolveCheckpoint(basePath), stamp: checkpointStamp(reader) } };
+    return { ...located, quality, base: reader, basePath, baseRef: { path: resolveCheckpoint(basePath), stamp: checkpointStamp(reader) } };
   } catch (error) {
-    delta.close();
+    located[Symbol.dispose]();
     throw error;
   }
 }
 
 /** The base that the delta names, beside the delta or in the current folder. */
 function findBase(deltaPath: string, name: string): string {
-  const folders = [dirname(resolve(deltaPath)), process.cwd()];
+  const folders = [...(isRemote(deltaPath) ? [] : [dirname(resolve(deltaPath))]), process.cwd()];
   // a chain's name is that of its parts
   const chains = folders.map((d) => name.split('+').map((part) => join(d, part)));
   const found = folders.map((d) => join(d, name)).find((p) => existsSync(p)) ?? chains.find((parts) => parts.every((p) => existsSync(p)))?.join('+');
@@ -61,7 +72,9 @@ export function decodeJobs(o: RunOptions, opened: OpenedDelta, target: (t: Tenso
       task: {
         type: 'decode',
         settings,
-        delta: resolve(opened.delta.path),
+        delta: resolve(opened.delta.location),
+        ...(opened.mirror === undefined ? {} : { deltaName: opened.delta.path }),
+        quality: opened.quality,
         tensor: t.name,
         ...(t.base === undefined || opened.baseRef === undefined ? {} : { base: { checkpoint: opened.baseRef, name: t.name } }),
         ...(to === undefined ? {} : { target: to }),

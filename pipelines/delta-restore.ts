@@ -11,6 +11,7 @@ import { readerFolder } from '../formats/open-checkpoint.js';
 import { copyFile, hashFile } from '../formats/delta/side-files.js';
 import type { DecodeResult } from '../workers/messages.js';
 import { WorkerPool } from '../workers/pool.js';
+import { fetchSpans, spansOf } from './delta-locate.js';
 import { decodeJobs, openDelta, type OpenedDelta } from './delta-open.js';
 import type { RestoreOptions, RestoreReport } from './delta-reports.js';
 import { Journal, partialFolder, refuseExisting, takeName } from './journal.js';
@@ -34,7 +35,7 @@ export async function* deltaRestore(o: RestoreOptions): Pipeline<RestoreReport> 
   const pool = o.dryRun ? undefined : new WorkerPool({ threads: o.threads });
   let opened: OpenedDelta | undefined;
   try {
-    opened = await openDelta(o.delta, o.base);
+    opened = await openDelta(o.delta, o.base, { ...o, folder: partialFolder(resolve(o.out)) });
     const { tuned } = opened.delta.manifest;
     const files = opened.delta.tunedFiles();
     const single = checkOut(o.out, opened);
@@ -44,7 +45,8 @@ export async function* deltaRestore(o: RestoreOptions): Pipeline<RestoreReport> 
       throw new PithError('DISK_FULL', { file: folder, message: `${totalBytes} bytes are needed, ${io.freeBytes(folder)} are free` });
     }
     if (pool === undefined) return report(o, opened);
-    const plan = { command: JOB, delta: createHash('sha256').update(opened.delta.file.rawHeader).digest('hex'), base: opened.baseRef, out: resolve(o.out) };
+    const { quality, baseRef: base } = opened;
+    const plan = { command: JOB, delta: createHash('sha256').update(opened.delta.file.rawHeader).digest('hex'), base, quality, out: resolve(o.out) };
     const journal = Journal.open<DecodeResult>(o.out, plan, { resume: o.resume });
     try {
       prepareFiles(files, journal);
@@ -66,9 +68,10 @@ export async function* deltaRestore(o: RestoreOptions): Pipeline<RestoreReport> 
     yield { type: 'job.done', job: JOB, ms: performance.now() - started };
     return report(o, opened);
   } finally {
-    opened?.delta.close();
-    await opened?.base?.[Symbol.asyncDispose]();
+    // its threads have the delta open
     await pool?.[Symbol.asyncDispose]();
+    opened?.[Symbol.dispose]();
+    await opened?.base?.[Symbol.asyncDispose]();
   }
 }
 
@@ -114,21 +117,23 @@ async function* restoreTensors(
   pool: WorkerPool,
   flusher: Flusher,
 ): AsyncGenerator<ProgressEvent, void, void> {
+  const { delta, quality } = opened;
   const finished = new Set<string>();
   for (const name of journal.done.keys()) {
-    const entry = opened.delta.entries.get(name);
-    if (entry !== undefined && hashRegion(targets.get(name)!, byteLength(entry.dtype, entry.shape)) === expectedHash(entry)) finished.add(name);
+    const entry = delta.entries.get(name);
+    if (entry !== undefined && hashRegion(targets.get(name)!, byteLength(entry.dtype, entry.shape)) === delta.expected(entry, quality)) finished.add(name);
   }
   const all = decodeJobs(o, opened, (t) => targets.get(t.name)!);
   const jobs = all.filter((j) => !finished.has(j.label));
   const totalBytes = all.reduce((sum, j) => sum + j.bytes, 0);
   const doneBytes = totalBytes - jobs.reduce((sum, j) => sum + j.bytes, 0);
   yield { type: 'job.start', job: JOB, totalBytes, tasks: jobs.length, resumedBytes: doneBytes };
+  yield* fetchSpans(opened, spansOf(delta, jobs.map((j) => delta.entry(j.label)), quality)); // prettier-ignore
   yield* runJobs(jobs, { job: JOB, pool, maxMemoryBytes: o.maxMemoryBytes, signal: o.signal, totalBytes, doneBytes }, (job, result) => {
-    const entry = opened.delta.entry(job.label);
+    const entry = delta.entry(job.label);
     checkBaseHash(opened, entry, result);
-    const expected = expectedHash(entry);
-    if (result.sha256 !== expected) throw new PithError('HASH_MISMATCH', { file: opened.delta.path, tensor: entry.name, expected, got: result.sha256 });
+    const expected = delta.expected(entry, quality);
+    if (result.sha256 !== expected) throw new PithError('HASH_MISMATCH', { file: delta.path, tensor: entry.name, expected, got: result.sha256 });
     journal.append(job.label, result);
     flusher.wrote(targets.get(entry.name)!.file, job.bytes);
     return undefined;
@@ -168,8 +173,6 @@ export class Flusher {
     if (this.#failure !== undefined) throw PithError.from(this.#failure);
   }
 }
-
-export const expectedHash = (t: TensorEntry): string => t.restored ?? t.sha256;
 
 function checkBaseHash(opened: OpenedDelta, t: TensorEntry, result: DecodeResult): void {
   if (t.base === undefined || result.baseSha256 === t.base.sha256) return;
@@ -251,9 +254,9 @@ function report(o: RestoreOptions, opened: OpenedDelta): RestoreReport {
     out: o.out,
     bytes: files.reduce((sum, f) => sum + f.bytes, 0),
     tensors: tensors.length,
-    exact: tuned.contentHash === tuned.restoredContentHash,
+    exact: opened.delta.contentHash(opened.quality) === tuned.contentHash,
     proven: true,
-    contentHash: tuned.restoredContentHash,
+    contentHash: opened.delta.contentHash(opened.quality),
     files,
   };
 }

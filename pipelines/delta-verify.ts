@@ -5,9 +5,9 @@ import type { DecodeTask, HashTask } from '../workers/messages.js';
 import { checkpointStamp } from '../formats/stamp.js';
 import { openAny, resolveCheckpoint } from '../workers/open.js';
 import { WorkerPool } from '../workers/pool.js';
+import { fetchSpans, spansOf } from './delta-locate.js';
 import { decodeJobs, openDelta, type OpenedDelta } from './delta-open.js';
 import type { Mismatch, VerifyOptions, VerifyReport } from './delta-reports.js';
-import { expectedHash } from './delta-restore.js';
 import { runJobs, type Job } from './schedule.js';
 
 const JOB = 'delta verify';
@@ -17,31 +17,33 @@ export async function* deltaVerify(o: VerifyOptions): Pipeline<VerifyReport> {
   if (diff.isBitDeltaDiff(o.delta)) return yield* diff.verifyDiff(o);
   const started = performance.now();
   await using pool = new WorkerPool({ threads: o.threads });
-  const opened = await openDelta(o.delta, o.base);
+  const opened = await openDelta(o.delta, o.base, o);
+  const { delta, quality } = opened;
   try {
     const mismatches: Mismatch[] = [];
     const jobs: Job<DecodeTask>[] = decodeJobs(o, opened, () => undefined);
     const totalBytes = jobs.reduce((sum, j) => sum + j.bytes, 0) * (o.tuned === undefined ? 1 : 2);
     const schedule = { job: JOB, pool, maxMemoryBytes: o.maxMemoryBytes, signal: o.signal, totalBytes };
     yield { type: 'job.start', job: JOB, totalBytes, tasks: jobs.length, resumedBytes: 0 };
+    yield* fetchSpans(opened, spansOf(delta, delta.entries.values(), quality));
     const lenient = jobs.map((j) => ({ ...j, task: { ...j.task, lenient: true } }));
     yield* runJobs(lenient, schedule, (job, result) => {
-      const t = opened.delta.entry(job.label);
+      const t = delta.entry(job.label);
+      const promised = delta.expected(t, quality);
       const add = (what: Mismatch['what'], expected: string, got: string): void => void mismatches.push({ tensor: t.name, what, expected, got });
       if (t.base !== undefined && result.baseSha256 !== t.base.sha256) add('base', t.base.sha256, result.baseSha256 ?? 'nothing');
-      else if (result.damaged !== undefined) add('data', expectedHash(t), result.damaged);
-      else if (result.sha256 !== expectedHash(t)) add('restored', expectedHash(t), result.sha256);
+      else if (result.damaged !== undefined) add(result.layer === 'exact' ? 'exact' : 'data', promised, result.damaged);
+      else if (result.sha256 !== promised) add('restored', promised, result.sha256);
       return undefined;
     });
-    opened.delta.tunedFiles();
-    await opened.delta.unpackSideFiles();
+    delta.tunedFiles();
+    await delta.unpackSideFiles();
     if (o.tuned !== undefined) yield* compareTuned(o, o.tuned, opened, pool, totalBytes, mismatches);
-    const { tuned } = opened.delta.manifest;
     mismatches.sort((a, b) => (a.tensor < b.tensor ? -1 : a.tensor > b.tensor ? 1 : 0));
     yield { type: 'job.done', job: JOB, ms: performance.now() - started };
-    return { ok: mismatches.length === 0, checked: jobs.length, exact: tuned.contentHash === tuned.restoredContentHash, proven: true, mismatches };
+    return { ok: mismatches.length === 0, checked: jobs.length, exact: quality === 'exact', proven: true, mismatches };
   } finally {
-    opened.delta.close();
+    opened[Symbol.dispose]();
     await opened.base?.[Symbol.asyncDispose]();
   }
 }

@@ -1,4 +1,5 @@
-// Writes test/fixtures/delta-v2: frozen delta files of container version 2, their bases, and the hashes of what they restore to.
+// Writes test/fixtures/delta-v2 and -v3: frozen delta files of the container's versions, their bases, and the hashes of what they restore to;
+// of version 3, files of two layers, the layers alone too.
 // Run by hand after a build: node scripts/freeze-delta.mjs. A case that is there is never written again; a new row of CASES adds
 // its folder and its entry. A new container version gets a folder of its own: delta-v1 was made by this script before there was a 2.
 import { createHash } from 'node:crypto';
@@ -12,9 +13,10 @@ import { byteLength } from '../dist/core/shape.js';
 import { SafetensorsWriter } from '../dist/formats/safetensors/writer.js';
 import { deltaEncode } from '../dist/pipelines/delta-encode.js';
 import { deltaRestore } from '../dist/pipelines/delta-restore.js';
+import { deltaSplit } from '../dist/pipelines/delta-split.js';
 
 /* global AbortController */
-const folder = fileURLToPath(new URL('../test/fixtures/delta-v2/', import.meta.url));
+const folderOf = (version) => fileURLToPath(new URL(`../test/fixtures/delta-v${version}/`, import.meta.url));
 const rng = new Rng(20);
 
 const sha = (bytes) => createHash('sha256').update(bytes).digest('hex');
@@ -74,7 +76,7 @@ const files = (dir, contents) => {
   }
 };
 
-/** name -> how to make base and tuned (folders to fill), and the method. Tensor modes inside are the coder's own choice. `version: 1`: frozen there alone. */
+/** name -> how to make base and tuned (folders to fill), and the method. Tensor modes inside are the coder's own choice. `version`: of the container, 2 by default; 1 is what its own program made. */
 const CASES = [
   {
     name: 'dtypes',
@@ -182,6 +184,28 @@ const CASES = [
       await save(join(tuned, 'model.safetensors'), t, {}, { format: 'pt' });
     },
   })),
+  ...[
+    { name: 'ecsq', method: 'ecsq', params: { step: 3 } },
+    { name: 'auto', method: 'auto', target: { maxError: 0.3 } },
+    { name: 'ere', method: 'ere', params: { rank: 4 } },
+  ].map((c) => ({
+    ...c,
+    version: 3,
+    progressive: true,
+    async build(base, tuned) {
+      const b = [weights('a.weight', 'BF16', [70, 90]), weights('b.weight', 'F16', [90, 40]), weights('c.weight', 'F32', [48, 50])];
+      b.push(weights('norm.weight', 'BF16', [90]), weights('embed', 'BF16', [80, 16]), weights('shrunk', 'BF16', [60, 24]));
+      b.push(weights('same.weight', 'BF16', [20, 20]), weights('reshaped', 'F32', [6, 2]), weights('removed', 'F32', [5]));
+      const t = b.slice(0, 6).map(drift);
+      t[4] = { ...t[4], shape: [85, 16], bytes: Buffer.concat([t[4].bytes, weights('more', 'BF16', [5, 16]).bytes]) };
+      t[5] = { ...t[5], shape: [50, 24], bytes: t[5].bytes.slice(0, 2400) };
+      t.push(b[6], weights('reshaped', 'F32', [3, 4]), random('added', 'I64', [7]));
+      await save(base, b, {}, { format: 'pt' });
+      await save(tuned, t, { shardBytes: 20000 }, { format: 'pt' });
+      files(base, { 'config.json': '{"a":1}\n', 'tokenizer.json': '{"base":true}\n' });
+      files(tuned, { 'config.json': '{"a":1}\n', 'tokenizer.json': '{"base":false}\n' });
+    },
+  })),
 ];
 
 const RUN = { threads: 1, maxMemoryBytes: 1e9, seed: 0, device: 'cpu', signal: new AbortController().signal, force: false, dryRun: false, resume: false };
@@ -197,7 +221,7 @@ function hashes(dir) {
   return Object.fromEntries(paths.map((p) => [p.slice(dir.length + 1), sha(readFileSync(p))]));
 }
 
-async function freeze(c) {
+async function freeze(c, folder) {
   const out = join(folder, c.name);
   const work = mkdtempSync(join(tmpdir(), 'pith-freeze-'));
   try {
@@ -206,13 +230,19 @@ async function freeze(c) {
     await c.build(base, tuned);
     const baseArg = c.alone ? undefined : base;
     const delta = join(work, 'delta.safetensors');
-    const report = await drain(deltaEncode({ ...RUN, base: baseArg, tuned, out: delta, method: c.method, params: c.params ?? {}, selects: () => true }));
+    const { method, params = {}, target, progressive = false } = c;
+    const codec = { method, params, progressive, ...(target === undefined ? {} : { target }), selects: () => true };
+    const report = await drain(deltaEncode({ ...RUN, base: baseArg, tuned, out: delta, ...codec }));
     const r = await drain(deltaRestore({ ...RUN, base: baseArg, delta, out: back }));
     const restored = hashes(back);
     if (r.exact && JSON.stringify(restored) !== JSON.stringify(hashes(tuned))) throw new Error(`${c.name}: the restore is not exact`);
     mkdirSync(out);
     if (!c.alone) cpSync(base, join(out, 'base'), { recursive: true });
     cpSync(delta, join(out, 'delta.safetensors'));
+    const cut = { lossy: join(out, 'lossy.safetensors'), exact: join(out, 'exact.safetensors') };
+    if (progressive) await drain(deltaSplit({ delta, ...cut, force: false, signal: RUN.signal }));
+    const lossyBack = join(work, 'lossy');
+    const lossy = progressive ? await drain(deltaRestore({ ...RUN, base: baseArg, delta, out: lossyBack, quality: 'lossy' })) : undefined;
     const tensors = Object.fromEntries(report.tensors.map((t) => [t.name, t.method]));
     return {
       name: c.name,
@@ -223,18 +253,22 @@ async function freeze(c) {
       contentHash: r.contentHash,
       tensors,
       restored,
+      ...(lossy === undefined ? {} : { lossy: { bytes: report.layers.lossy, contentHash: lossy.contentHash, restored: hashes(lossyBack) } }),
     };
   } finally {
     rmSync(work, { recursive: true });
   }
 }
 
-mkdirSync(folder, { recursive: true });
-const list = join(folder, 'cases.json');
-const frozen = existsSync(list) ? JSON.parse(readFileSync(list, 'utf8')) : { version: 2, cases: [] };
-for (const c of CASES) {
-  if (frozen.cases.some((f) => f.name === c.name) || c.version === 1) continue;
-  frozen.cases.push(await freeze(c));
-  console.log(`frozen: ${c.name}`);
+for (const version of [2, 3]) {
+  const folder = folderOf(version);
+  mkdirSync(folder, { recursive: true });
+  const list = join(folder, 'cases.json');
+  const frozen = existsSync(list) ? JSON.parse(readFileSync(list, 'utf8')) : { version, cases: [] };
+  for (const c of CASES) {
+    if ((c.version ?? 2) !== version || frozen.cases.some((f) => f.name === c.name)) continue;
+    frozen.cases.push(await freeze(c, folder));
+    console.log(`frozen: ${c.name}, version ${version}`);
+  }
+  writeFileSync(list, `${JSON.stringify(frozen, null, 1)}\n`);
 }
-writeFileSync(list, `${JSON.stringify(frozen, null, 1)}\n`);

@@ -13,7 +13,9 @@ import { copyFile, hashFile } from '../formats/delta/side-files.js';
 import * as io from '../formats/io.js';
 import { readerFolder } from '../formats/open-checkpoint.js';
 import { checkpointStamp } from '../formats/stamp.js';
+import type { TensorSink, TensorSource } from '../methods/kinds.js';
 import { Codecs, DECODE_SETTINGS, NO_CONTROL } from './codecs.js';
+import { decodeLossy, decodeRemainder, hasRemainder } from './decode-layers.js';
 import { decodePieces } from './decode-pieces.js';
 import { Scratch } from './scratch.js';
 import { HashingSink, HashingSource } from './sources.js';
@@ -62,9 +64,9 @@ export class ChainedReader implements CheckpointReader {
     }
   }
 
-  /** Of what is read here. */
+  /** Of what is read here: the best that the delta holds. */
   get contentHash(): string {
-    return this.delta.manifest.tuned.restoredContentHash;
+    return this.delta.contentHash(this.delta.quality());
   }
 
   get title(): string {
@@ -132,7 +134,7 @@ export class ChainedReader implements CheckpointReader {
     };
     let failure: unknown;
     try {
-      await decodePieces(this.#codecs, DECODE_SETTINGS, NO_CONTROL, this.delta, entry, base, sink);
+      await this.#layers(entry, base, sink);
     } catch (error) {
       failure = error;
     }
@@ -142,9 +144,16 @@ export class ChainedReader implements CheckpointReader {
       throw new PithError('WRONG_BASE', { file: path, tensor: entry.name, expected: entry.base.sha256, got: baseSha256 ?? 'nothing', base: this.base.source });
     }
     if (failure !== undefined) throw PithError.from(failure);
-    const expected = entry.restored ?? entry.sha256;
+    const expected = this.delta.expected(entry, this.delta.quality());
     const got = hashing.digest();
     if (got !== expected) throw new PithError('HASH_MISMATCH', { file: path, tensor: entry.name, expected, got });
+  }
+
+  async #layers(entry: TensorEntry, base: TensorSource | undefined, sink: TensorSink): Promise<void> {
+    const [codecs, settings, control] = [this.#codecs, DECODE_SETTINGS, NO_CONTROL];
+    if (!hasRemainder(this.delta, entry, this.delta.quality())) return decodePieces(codecs, settings, control, this.delta, entry, base, sink);
+    using lossy = await decodeLossy(codecs, settings, control, this.delta, entry, base);
+    await decodeRemainder(codecs, settings, control, this.delta, entry, lossy, sink);
   }
 
   #forget(): void {

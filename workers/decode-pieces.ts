@@ -29,23 +29,30 @@ export async function decodePieces(
   const target: TensorInfo = grown ? { ...entry, shape: [common, ...entry.shape.slice(1)] } : entry;
   const source = base !== undefined && grown ? rowsOf(base, 0, common) : base;
   const has = (prefix: string): boolean => Object.keys(entry.parts).some((p) => p.startsWith(EXTRA_ROWS) === (prefix !== ''));
-  try {
+  await namingTensor(delta, entry.name, async () => {
     if (entry.method === 'identical' || !has('')) await copy(source ?? missing(delta, entry), sink, control);
     else await (await codecOf(codecs, delta, entry.method)).decode(ctx, source, partsOf(delta, entry.name, ''), target, sink);
     if (!grown || common === entry.shape[0]) return;
     const rest: TensorInfo = { ...entry, shape: [entry.shape[0]! - common, ...entry.shape.slice(1)] };
     const lossless = await codecs.codec({ name: 'lossless', params: {} });
     await lossless.decode(ctx, undefined, partsOf(delta, entry.name, EXTRA_ROWS), rest, shifted(sink, byteLength(entry.dtype, target.shape)));
+  });
+}
+
+/** What a codec says of damaged data becomes DELTA_TENSOR, with file and tensor. */
+export async function namingTensor(delta: DeltaFile, tensor: string, decode: () => Promise<void>): Promise<void> {
+  try {
+    await decode();
   } catch (error) {
     if (error instanceof PithError && STREAM_ERRORS.has(error.code)) {
-      throw new PithError('DELTA_TENSOR', { file: delta.path, tensor: entry.name, message: error.message }, { cause: error });
+      throw new PithError('DELTA_TENSOR', { file: delta.path, tensor, message: error.message }, { cause: error });
     }
     throw error;
   }
 }
 
 /** DELTA_MALFORMED when the file names a method or parameters that are not known here, DELTA_VERSION for a later version of one. */
-async function codecOf(codecs: Codecs, delta: DeltaFile, index: number): Promise<DeltaCodec> {
+export async function codecOf(codecs: Codecs, delta: DeltaFile, index: number): Promise<DeltaCodec> {
   const method = delta.manifest.methods[index]!;
   try {
     const codec = await codecs.codec({ name: method.name, params: method.params });

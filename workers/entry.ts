@@ -27,6 +27,8 @@ async function dispatch(task: Task, control: TaskControl): Promise<unknown> {
       return (await import('./tasks/encode.js')).encode(state, task, control);
     case 'rates':
       return (await import('./tasks/rates.js')).rates(state, task, control);
+    case 'remainder':
+      return (await import('./tasks/remainder.js')).remainder(state, task, control);
     case 'decode':
       return (await import('./tasks/decode.js')).decode(state, task, control);
     case 'hash':

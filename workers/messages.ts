@@ -2,6 +2,7 @@
 import type { Device } from '../core/device.js';
 import type { DType } from '../core/dtype.js';
 import type { WireError } from '../core/errors.js';
+import type { Quality } from '../formats/delta/schema.js';
 import type { EncodeInfo } from '../methods/kinds.js';
 
 /** A checkpoint as the plan saw it. A worker refuses one whose files have changed since (FILE_CHANGED). */
@@ -91,11 +92,30 @@ export interface RatesResult {
   readonly deltaSq: number;
 }
 
+/** Codes what is left between a tensor and what its lossy delta restores to; the part goes to a file `<spool>.residual`. */
+export interface RemainderTask {
+  readonly type: 'remainder';
+  readonly settings: RunSettings;
+  /** A delta of one layer. */
+  readonly delta: string;
+  readonly base?: TensorRef;
+  readonly tuned: TensorRef;
+  readonly spool: string;
+}
+
+export interface RemainderResult {
+  readonly bytes: number;
+  readonly sha256: string;
+}
+
 /** Decodes one tensor; the bytes go to `position` in `file` (absent: hashed only). */
 export interface DecodeTask {
   readonly type: 'decode';
   readonly settings: RunSettings;
   readonly delta: string;
+  /** What errors call the delta, where it is not its path. */
+  readonly deltaName?: string;
+  readonly quality: Quality;
   readonly tensor: string;
   readonly base?: TensorRef;
   readonly target?: { readonly file: string; readonly position: number };
@@ -107,8 +127,9 @@ export interface DecodeResult {
   readonly sha256: string;
   /** Of the base tensor as it was read; absent when there is none. */
   readonly baseSha256?: string;
-  /** Why the tensor's own data could not be decoded (`lenient`). */
+  /** Why the tensor's own data could not be decoded (`lenient`), and in which layer. */
   readonly damaged?: string;
+  readonly layer?: Quality;
 }
 
 export interface HashTask {
@@ -387,6 +408,7 @@ export interface StoreGetResult {
 export interface TaskResults {
   encode: EncodeResult;
   rates: RatesResult;
+  remainder: RemainderResult;
   decode: DecodeResult;
   hash: HashResult;
   diff: DiffResult;
@@ -405,6 +427,7 @@ export interface TaskResults {
 export type Task =
   | EncodeTask
   | RatesTask
+  | RemainderTask
   | DecodeTask
   | HashTask
   | DiffTask

@@ -42,10 +42,11 @@ export class WorkerState extends Codecs {
     return opened;
   }
 
-  delta(path: string): Promise<DeltaFile> {
+  /** `name`: what errors call it. */
+  delta(path: string, name = path): Promise<DeltaFile> {
     let file = this.#deltas.get(path);
     if (file === undefined) {
-      file = import('../formats/delta/file.js').then((m) => m.DeltaFile.open(path));
+      file = import('../formats/delta/file.js').then((m) => m.DeltaFile.open(path, name));
       this.#deltas.set(path, file);
     }
     return file;

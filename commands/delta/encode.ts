@@ -5,22 +5,22 @@ import { join } from 'node:path';
 import { pipeline as pipe } from 'node:stream/promises';
 import { PithCommand } from '../../cli/base-command.js';
 import { deltaFlags, lossyOptions, probeFlags, probeOptions } from '../../cli/delta-flags.js';
+import { deltaSummary } from '../../cli/delta-summary.js';
 import { parseSettings, runFlags, selectFlags, writeFlags } from '../../cli/flags.js';
 import { selector } from '../../cli/select.js';
-import { sensitivityTable } from '../../cli/delta-summary.js';
-import { formatBytes, formatMs, formatShare } from '../../cli/sizes.js';
-import { deltaEncode, type EncodeReport } from '../../pipelines/delta-encode.js';
+import { deltaEncode } from '../../pipelines/delta-encode.js';
 
 export default class DeltaEncode extends PithCommand {
   static override summary = 'Store a fine-tuned checkpoint as a delta against its base';
   static override description =
     'Writes one safetensors file that names the base by content hash and carries the SHA-256 of every tensor. ' +
-    'With the lossless method `pith delta restore` gives every file of the folder back byte for byte.';
+    'With the lossless method `pith delta restore` gives every file of the folder back byte for byte; with --progressive too, and the first part of the file is a lossy delta by itself.';
   static override examples = [
     '<%= config.bin %> delta encode --base llama --tuned llama-math --out math.delta.safetensors',
     '<%= config.bin %> delta encode --base llama --tuned llama-math --method ere --rank 16 --out math.delta.safetensors',
     '<%= config.bin %> delta encode --base llama --tuned llama-math --method ere --target-ratio 40 --out math.delta.safetensors',
     "<%= config.bin %> delta encode --base llama --tuned llama-math --method auto --target-ratio 50 --dataset math.jsonl --template 'Question: {question}\\nAnswer: {answer}\\n' --out math.delta.safetensors",
+    '<%= config.bin %> delta encode --base llama --tuned llama-math --method auto --target-size 200MB --progressive --out math.delta.safetensors',
     '<%= config.bin %> delta encode --base none --tuned llama --out llama.small.safetensors',
     '<%= config.bin %> delta encode --base llama --tuned llama-math --out - | ssh host "cat > math.delta.safetensors"',
   ];
@@ -48,6 +48,7 @@ export default class DeltaEncode extends PithCommand {
           tuned: flags.tuned,
           out,
           method: flags.method,
+          progressive: flags.progressive,
           ...lossyOptions(flags, parseSettings(flags.set)),
           ...probeOptions(flags),
           selects: selector(flags.include, flags.exclude),
@@ -58,23 +59,9 @@ export default class DeltaEncode extends PithCommand {
         }),
       );
       if (toStdout && !flags['dry-run']) await pipe(createReadStream(out), process.stdout);
-      else this.result(report, () => describe(report, performance.now() - started), report.device);
+      else this.result(report, () => deltaSummary(report, performance.now() - started), report.device);
     } finally {
       if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
     }
   }
-}
-
-function describe(r: EncodeReport, ms: number): string {
-  if (r.plan !== undefined) {
-    return `would write about ${formatBytes(r.plan.bytes)} from ${formatBytes(r.rawBytes)} in about ${formatMs(r.plan.ms)}, peak memory about ${formatBytes(r.plan.peakBytes)}`;
-  }
-  const same = r.tensors.filter((t) => t.method === 'identical').length;
-  const lines = [`${r.out}: ${formatBytes(r.bytes)}, ${formatShare(r.ratio)} of ${formatBytes(r.rawBytes)} in ${formatMs(ms)}`];
-  lines.push(`${r.tensors.length} tensors (${same} identical to the base), ${r.sideFiles.length} side files`);
-  if (r.error !== undefined) lines.push(`|restored - tuned| / |tuned - base| = ${r.error.toPrecision(4)}`);
-  if (r.sensitivity !== undefined) lines.push(sensitivityTable(r.sensitivity));
-  if (r.baseHash !== undefined) lines.push(`base   ${r.baseHash}`);
-  lines.push(`tuned  ${r.tunedHash ?? ''}`);
-  return lines.join('\n');
 }

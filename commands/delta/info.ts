@@ -1,14 +1,15 @@
 import { Args, Flags } from '@oclif/core';
 import { PithCommand } from '../../cli/base-command.js';
+import { layersLine } from '../../cli/delta-summary.js';
 import { formatBytes, formatShare } from '../../cli/sizes.js';
 import { table } from '../../cli/table.js';
 import { diffInfo, type DiffInfo } from '../../pipelines/bitdelta-diff.js';
 import { deltaInfo } from '../../pipelines/delta-info.js';
 
 export default class DeltaInfo extends PithCommand {
-  static override summary = 'Show what a delta file holds; reads its header only';
+  static override summary = 'Show what a delta file holds; reads its header and its lists only';
   static override examples = ['<%= config.bin %> delta info math.delta.safetensors', '<%= config.bin %> delta info math.delta.safetensors --tensors'];
-  static override args = { delta: Args.string({ required: true, description: 'delta file' }) };
+  static override args = { delta: Args.string({ required: true, description: 'delta file, or URL of one' }) };
   static override flags = { tensors: Flags.boolean({ description: 'list every tensor' }) };
 
   async run(): Promise<void> {
@@ -18,12 +19,14 @@ export default class DeltaInfo extends PithCommand {
       this.result(diff, () => describeDiff(diff, flags.tensors));
       return;
     }
-    const r = deltaInfo(args.delta);
+    const r = await deltaInfo(args.delta, { signal: this.signal });
     this.result(r, () => {
       const lines = [
         `${r.path}: ${formatBytes(r.bytes)}, ${formatShare(r.ratio)} of ${formatBytes(r.rawBytes)}, format version ${r.version}, ${r.generator}`,
         `base   ${r.base === null ? 'none' : `${r.base.name}  ${r.base.contentHash}`}`,
-        `tuned  ${r.tuned.name}  ${r.tuned.contentHash}${r.exact ? '' : `\nrestores to  ${r.tuned.restoredContentHash}`}`,
+        `tuned  ${r.tuned.name}  ${r.tuned.contentHash}`,
+        ...(r.layers === undefined ? [] : [layersLine(r.layers, r.rawBytes)]),
+        ...(r.tuned.contentHash === r.tuned.restoredContentHash ? [] : [`${r.layers === undefined ? 'restores' : 'lossy'} to  ${r.tuned.restoredContentHash}`]),
         `${r.tensors.length} tensors, ${r.files.length} tensor files, ${r.sideFiles.length} side files, ${r.removed.length} removed`,
       ];
       if (flags.tensors) {

@@ -14,13 +14,18 @@ export default class DeltaRestore extends PithCommand {
     'Every tensor is hashed before the result is seen under its name; a wrong base or a damaged delta ends with exit code 65 and no output.';
   static override examples = [
     '<%= config.bin %> delta restore --base llama --delta math.delta.safetensors --out llama-math',
+    '<%= config.bin %> delta restore --base llama --delta https://example.org/math.delta.safetensors --quality lossy --out llama-math',
     '<%= config.bin %> delta restore --delta llama.small.safetensors --out llama',
     '<%= config.bin %> delta restore --base llama --delta bitdelta-diff.safetensors --out llama-math',
     'cat math.delta.safetensors | <%= config.bin %> delta restore --base llama --delta - --out llama-math',
   ];
   static override flags = {
     base: Flags.string({ description: 'base checkpoint (default: the one the delta names, beside it)', helpValue: 'CKPT' }),
-    delta: Flags.string({ required: true, description: 'delta file, or - for stdin', helpValue: 'FILE' }),
+    delta: Flags.string({ required: true, description: 'delta file, URL of one, or - for stdin', helpValue: 'FILE' }),
+    quality: Flags.option({
+      options: ['lossy', 'exact'] as const,
+      description: 'of a progressive delta: what its lossy layer gives, read alone, or the original (default: the best that the file holds)',
+    })(),
     out: Flags.string({ required: true, char: 'o', description: 'folder to make; a .safetensors path when the delta holds one file only', helpValue: 'DIR' }),
     ...writeFlags,
     ...runFlags,
@@ -37,6 +42,7 @@ export default class DeltaRestore extends PithCommand {
         deltaRestore({
           base: flags.base,
           delta,
+          ...(flags.quality === undefined ? {} : { quality: flags.quality }),
           out: flags.out,
           force: flags.force,
           dryRun: flags['dry-run'],

@@ -6,14 +6,15 @@ import { deltaVerify } from '../../pipelines/delta-verify.js';
 
 export default class DeltaVerify extends PithCommand {
   static override summary = 'Prove that base and delta give what the delta promises, without writing it';
-  static override description = 'Exit code 0: every tensor matches; 1: some do not, each is named; 65: the file itself is broken.';
+  static override description =
+    'Exit code 0: every tensor matches, in both layers of a progressive delta; 1: some do not, each is named; 65: the file itself is broken.';
   static override examples = [
     '<%= config.bin %> delta verify --base llama --delta math.delta.safetensors',
     '<%= config.bin %> delta verify --base llama --delta math.delta.safetensors --tuned llama-math --json',
   ];
   static override flags = {
     base: Flags.string({ description: 'base checkpoint (default: the one the delta names, beside it)', helpValue: 'CKPT' }),
-    delta: Flags.string({ required: true, description: 'delta file', helpValue: 'FILE' }),
+    delta: Flags.string({ required: true, description: 'delta file, or URL of one', helpValue: 'FILE' }),
     tuned: Flags.string({ description: 'the original checkpoint, to compare with as well', helpValue: 'CKPT' }),
     ...runFlags,
   };

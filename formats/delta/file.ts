@@ -1,15 +1,28 @@
 /** An open delta file: structure checked, parts read and hashed on demand. */
-import { createHash } from 'node:crypto';
-import { inflateSync } from 'node:zlib';
 import { PithError } from '../../core/errors.js';
 import { byteLength, sameShape } from '../../core/shape.js';
 import type { TensorInfo } from '../../core/tensor.js';
 import { SafetensorsFile } from '../safetensors/file.js';
 import { headerLength, parseHeader, type Header } from '../safetensors/header.js';
-import { checkSeal, manifestFromMetadata } from './manifest.js';
-import { HEADERS_KEY, partKey, SIDE_FILES_KEY, TENSORS_KEY, type DeltaManifest, type FileEntry, type SideFileEntry, type TensorEntry } from './schema.js';
+import { ExactLayer } from './exact-layer.js';
+import { checkSeal, field, manifestFromMetadata } from './manifest.js';
+import {
+  DELTA_FORMAT,
+  EXACT_KEY,
+  EXACT_TENSORS_KEY,
+  HEADERS_KEY,
+  partKey,
+  SIDE_FILES_KEY,
+  storedList,
+  TENSORS_KEY,
+  type DeltaManifest,
+  type FileEntry,
+  type Quality,
+  type SideFileEntry,
+  type TensorEntry,
+} from './schema.js';
 import { unpackFile } from './side-files.js';
-import { panelBuffer } from '../../core/panel-buffer.js';
+import { hashPiece, inflated, storedPiece, type Piece, type Span } from './stored.js';
 
 /** One of the tuned checkpoint's tensor files. */
 export interface TunedFile extends FileEntry {
@@ -22,10 +35,13 @@ export interface TunedFile extends FileEntry {
 export class DeltaFile implements Disposable {
   readonly entries: ReadonlyMap<string, TensorEntry>;
   readonly #checked = new Set<string>();
+  #exact: ExactLayer | undefined;
 
   private constructor(
     readonly file: SafetensorsFile,
     readonly manifest: DeltaManifest,
+    /** Where the bytes are; `path` is what the user named. */
+    readonly location: string,
   ) {
     this.entries = new Map(manifest.tensors.map((t) => [t.name, t]));
   }
@@ -34,14 +50,14 @@ export class DeltaFile implements Disposable {
     return this.file.path;
   }
 
-  /** Any error of a safetensors file, NOT_A_DELTA, DELTA_VERSION or DELTA_MALFORMED (all exit 65). */
-  static open(path: string): DeltaFile {
-    const file = SafetensorsFile.open(path);
+  /** Any error of a safetensors file, NOT_A_DELTA, DELTA_VERSION or DELTA_MALFORMED (all exit 65), which name it `path`. */
+  static open(location: string, path = location): DeltaFile {
+    const file = SafetensorsFile.open(location, path);
     try {
       const metadata = Object.fromEntries(file.metadata ?? []);
-      if (metadata['pith.format'] === 'delta') checkSeal(file.rawHeader, path);
+      if (metadata['pith.format'] === DELTA_FORMAT) checkSeal(file.rawHeader, path);
       const manifest = manifestFromMetadata(metadata, path, (key, sha256, bytes) => inflated(file, key, sha256, bytes));
-      const delta = new DeltaFile(file, manifest);
+      const delta = new DeltaFile(file, manifest, location);
       delta.#checkParts();
       return delta;
     } catch (error) {
@@ -56,13 +72,92 @@ export class DeltaFile implements Disposable {
 
   /** The stored tensors are exactly those that the manifest names. */
   #checkParts(): void {
-    const { tuned, tensors } = this.manifest;
-    const named = new Set(tensors.flatMap((t) => Object.keys(t.parts).map((part) => partKey(t.name, part))));
-    if ((this.manifest.version ?? 0) >= 2) named.add(TENSORS_KEY);
-    if (tuned.headers !== undefined) named.add(HEADERS_KEY);
-    if (tuned.sideFilesHash !== undefined) named.add(SIDE_FILES_KEY);
+    const lossy = this.#lossyHashes();
+    const exact = this.manifest.exact === undefined ? [] : [EXACT_KEY, EXACT_TENSORS_KEY];
+    const named = new Set([...lossy.keys(), ...exact]);
     for (const key of named) if (!this.file.entries.has(key)) this.#bad(`stored tensor "${key}" is missing`);
     for (const key of this.file.entries.keys()) if (!named.has(key)) this.#bad(`stored tensor "${key}" is not in the manifest`);
+    // what is cut off must lie behind what stays
+    const behind = [...this.file.entries.keys()].slice(lossy.size);
+    for (const key of exact) if (!behind.includes(key)) this.#bad(`stored tensor "${key}" does not lie behind the lossy layer`);
+  }
+
+  /** Every stored tensor of the lossy layer with its hash. */
+  #lossyHashes(): ReadonlyMap<string, string> {
+    const { tuned, tensors, version } = this.manifest;
+    const out = new Map(tensors.flatMap((t) => Object.entries(t.parts).map(([part, sha256]) => [partKey(t.name, part), sha256])));
+    if ((version ?? 0) >= 2) out.set(TENSORS_KEY, field(storedList, Object.fromEntries(this.file.metadata ?? []), 'tensors', this.path).sha256);
+    if (tuned.headers !== undefined) out.set(HEADERS_KEY, tuned.headers);
+    if (tuned.sideFilesHash !== undefined) out.set(SIDE_FILES_KEY, tuned.sideFilesHash);
+    return out;
+  }
+
+  /** The quality that is restored: what was asked for, else the best that the file holds. NO_EXACT_LAYER when it does not. */
+  quality(wanted?: Quality): Quality {
+    const { tuned, exact } = this.manifest;
+    const best = exact !== undefined || tuned.contentHash === tuned.restoredContentHash ? 'exact' : 'lossy';
+    if (wanted === 'exact' && best === 'lossy') throw new PithError('NO_EXACT_LAYER', { file: this.path });
+    return wanted ?? best;
+  }
+
+  /** Content hash of what a restore at that quality gives. */
+  contentHash(quality: Quality): string {
+    const { contentHash, restoredContentHash } = this.manifest.tuned;
+    return quality === 'exact' ? contentHash : restoredContentHash;
+  }
+
+  /** SHA-256 of a tensor as it is restored at that quality. */
+  expected(t: TensorEntry, quality: Quality): string {
+    return quality === 'exact' ? t.sha256 : (t.restored ?? t.sha256);
+  }
+
+  /** Bytes of the file before the exact layer: what is left of it when that is cut off. */
+  get lossyBytes(): number {
+    return this.manifest.exact === undefined ? this.file.bytes : this.file.dataStart + this.#exactBegin();
+  }
+
+  #exactBegin(): number {
+    return Math.min(this.file.entry(EXACT_KEY).begin, this.file.entry(EXACT_TENSORS_KEY).begin);
+  }
+
+  /** Where a stored tensor lies in the file. */
+  span(key: string): Span {
+    const { begin, end } = this.file.entry(key);
+    return [this.file.dataStart + begin, this.file.dataStart + end];
+  }
+
+  /** Where the data of a tensor lies in the file, as far as that quality needs it. */
+  spans(t: TensorEntry, quality: Quality): Span[] {
+    const parts = Object.keys(t.parts).map((part) => this.span(partKey(t.name, part)));
+    const remainder = quality === 'exact' ? this.exact?.span(t.name) : undefined;
+    return remainder === undefined ? parts : [...parts, remainder];
+  }
+
+  /** undefined in a file of one layer; DELTA_MALFORMED when it does not fit the lossy one. */
+  get exact(): ExactLayer | undefined {
+    if (this.manifest.exact === undefined) return undefined;
+    this.#exact ??= this.#fitting(ExactLayer.read(this.file, this.manifest.exact));
+    return this.#exact;
+  }
+
+  /** DELTA_MALFORMED unless it has two layers that fit each other. */
+  checkLayers(): void {
+    if (this.exact === undefined) this.#bad('it has one layer');
+  }
+
+  #fitting(layer: ExactLayer): ExactLayer {
+    for (const t of this.entries.values()) {
+      if (layer.has(t.name) !== (t.restored !== undefined)) this.#bad(`tensor "${t.name}": the exact layer does not fit the lossy one`);
+    }
+    for (const name of layer.tensors) if (!this.entries.has(name)) this.#bad(`the exact layer names tensor "${name}", which is not in the file`);
+    return layer;
+  }
+
+  /** The lossy layer's stored tensors in the order of the file; together they are its data. */
+  lossyPieces(): Piece[] {
+    const hashes = this.#lossyHashes();
+    const keys = [...this.file.entries.keys()].filter((key) => hashes.has(key));
+    return keys.map((key) => storedPiece(this.file, key, hashes.get(key)!));
   }
 
   entry(name: string): TensorEntry {
@@ -98,15 +193,7 @@ export class DeltaFile implements Disposable {
   }
 
   #hash(key: string): string {
-    const { begin, end } = this.file.entry(key);
-    const hash = createHash('sha256');
-    const buffer = panelBuffer(end - begin);
-    for (let at = 0; at < end - begin; at += buffer.length) {
-      const piece = buffer.subarray(0, Math.min(buffer.length, end - begin - at));
-      this.file.readInto(key, at, piece);
-      hash.update(piece);
-    }
-    return hash.digest('hex');
+    return hashPiece(storedPiece(this.file, key, ''));
   }
 
   /** Raw header (length and JSON) of each tuned file, in the order of the manifest. */
@@ -170,27 +257,4 @@ export class DeltaFile implements Disposable {
   [Symbol.dispose](): void {
     this.close();
   }
-}
-
-/** zlib makes at most so many bytes of one. */
-const MOST_INFLATION = 1040;
-
-/** A stored blob, checked against its hash and length: DELTA_MALFORMED. Memory is bounded by the file's own size. */
-function inflated(file: SafetensorsFile, key: string, sha256: string | undefined, expected: number): Uint8Array {
-  const bad = (message: string): never => {
-    throw new PithError('DELTA_MALFORMED', { file: file.path, message });
-  };
-  if (!file.entries.has(key)) bad(`stored tensor "${key}" is missing`);
-  const { bytes } = file.read(key);
-  const got = createHash('sha256').update(bytes).digest('hex');
-  if (got !== sha256) bad(`"${key}": expected sha256 ${String(sha256)}, got ${got}`);
-  if (expected > bytes.length * MOST_INFLATION) bad(`"${key}": ${bytes.length} bytes cannot hold ${expected}`);
-  let out: Uint8Array | undefined;
-  try {
-    out = inflateSync(bytes, { maxOutputLength: Math.max(1, expected) });
-  } catch {
-    bad(`"${key}": cannot be inflated to ${expected} bytes`);
-  }
-  if (out!.length !== expected) bad(`"${key}": expected ${expected} bytes, got ${out!.length}`);
-  return out!;
 }

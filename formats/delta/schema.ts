@@ -1,9 +1,11 @@
-/** The delta file's metadata, versions 1 and 2: `docs/formats/delta.md` is the normative text. */
+/** The delta file's metadata, versions 1 to 3: `docs/formats/delta.md` is the normative text. */
 import * as z from 'zod';
 import { isDType, type DType } from '../../core/dtype.js';
 
-/** What is written; every earlier version is read. */
-export const DELTA_VERSION = 2;
+/** The latest version that is read, as is every earlier one. */
+export const DELTA_VERSION = 3;
+/** What files of one layer and of two are written as. */
+export const [ONE_LAYER_VERSION, TWO_LAYERS_VERSION] = [2, 3] as const;
 
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
 const dtype = z.custom<DType>((v) => typeof v === 'string' && isDType(v), 'unknown dtype');
@@ -67,6 +69,17 @@ export const tunedEntry = z.strictObject({
   removed: z.array(z.string()),
 });
 
+/** Version 3: where the exact layer's list is described. `bytes`: of the JSON text; `method`: the lossless one that coded the remainders. */
+export const exactEntry = z.strictObject({ sha256, bytes: count, method: count });
+
+/** One tensor's remainder: so many bytes of the stored tensor EXACT_KEY, after those of the entries before it. */
+export const remainderEntry = z.strictObject({ name: z.string(), sha256, bytes: count });
+
+/** Metadata `joined` of a file that holds an exact layer alone: hash of the stored header, lengths of header and file. */
+export const joinedEntry = z.strictObject({ sha256, headerBytes: count, fileBytes: count });
+
+export type ExactEntry = z.infer<typeof exactEntry>;
+export type RemainderEntry = z.infer<typeof remainderEntry>;
 export type MethodEntry = z.infer<typeof methodEntry>;
 export type TensorEntry = z.infer<typeof tensorEntry>;
 export type FileEntry = z.infer<typeof fileEntry>;
@@ -75,17 +88,21 @@ export type TunedEntry = z.infer<typeof tunedEntry>;
 export type BaseEntry = z.infer<typeof baseEntry>;
 
 export interface DeltaManifest {
-  /** Of the file that it was read from; a new file is always of DELTA_VERSION. */
+  /** Of the file that it was read from. */
   readonly version?: number;
   readonly generator: string;
   readonly base: BaseEntry;
   readonly tuned: TunedEntry;
   readonly methods: readonly MethodEntry[];
   readonly tensors: readonly TensorEntry[];
+  /** Present in a file of two layers. */
+  readonly exact?: ExactEntry;
 }
 
 /** Version 2: metadata `tensors` names the stored tensor that holds the list. `bytes`: of the JSON text. */
 export const storedList = z.strictObject({ sha256, bytes: count });
+
+export const remainderList = z.array(remainderEntry);
 
 export const manifestFields = { base: baseEntry, tuned: tunedEntry, methods: z.array(methodEntry), tensors: z.array(tensorEntry) } as const;
 
@@ -97,3 +114,14 @@ export const TENSORS_KEY = '__pith__::tensors';
 export const HEADERS_KEY = '__pith__::headers';
 /** Side files that the base does not hold, each deflated, concatenated in the order of the list. */
 export const SIDE_FILES_KEY = '__pith__::sideFiles';
+/** The exact layer: the remainders of all tensors, concatenated, and their list, JSON, deflated. */
+export const EXACT_KEY = '__pith__::exact';
+export const EXACT_TENSORS_KEY = '__pith__::exactTensors';
+/** In a file that holds an exact layer alone: the raw header of the whole file, deflated. */
+export const JOINED_HEADER_KEY = '__pith__::header';
+
+/** Metadata `pith.format` of a delta, and of a file that holds the exact layer of one. */
+export const [DELTA_FORMAT, EXACT_FORMAT] = ['delta', 'delta-exact'] as const;
+
+/** Which result of a delta is wanted. In a file of one layer both are the same. */
+export type Quality = 'lossy' | 'exact';

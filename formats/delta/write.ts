@@ -28,6 +28,8 @@ export interface DeltaContent {
   readonly headers: Blob | undefined;
   /** Made by `packFiles`. */
   readonly sideFiles: { readonly bytes: number; readonly sha256: string; readonly file: string } | undefined;
+  /** Bytes that the header leaves free, for a layer that will be put behind this one. */
+  readonly room?: number;
 }
 
 /** Size of the file that `writeDelta` would make. */
@@ -55,7 +57,10 @@ function planned(out: string, content: DeltaContent) {
   const { metadata, tensors } = manifestToMetadata(content.manifest);
   blobs.set(TENSORS_KEY, tensors);
   for (const [name, b] of blobs) infos.push({ name, dtype: 'U8', shape: [b.bytes.length] });
-  return { files, blobs, ...buildHeader(canonicalOrder(infos), metadata, out) };
+  const order = canonicalOrder(infos);
+  const layout = buildHeader(order, metadata, out);
+  const roomy = content.room === undefined ? layout : buildHeader(order, metadata, out, { headerBytes: layout.header.length + content.room });
+  return { files, blobs, ...roomy };
 }
 
 /** Writes, syncs and renames; returns the file's size. Every part is hashed again while it is copied. */

@@ -21,9 +21,9 @@ export class SafetensorsFile implements Disposable {
     readonly warnings: readonly string[],
   ) {}
 
-  /** NOT_FOUND, IO, or one of the header's errors (exit 65). Reads the header and nothing else. */
-  static open(path: string): SafetensorsFile {
-    const fd = io.openRead(path);
+  /** NOT_FOUND, IO, or one of the header's errors (exit 65), which name it `path`. Reads the header and nothing else. */
+  static open(location: string, path = location): SafetensorsFile {
+    const fd = io.openRead(location);
     try {
       const { bytes, mtimeMs, isFile } = io.fstat(fd, path);
       if (!isFile) throw new PithError('NOT_A_CHECKPOINT', { file: path, message: 'expected a regular file' });

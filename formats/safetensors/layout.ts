@@ -26,6 +26,8 @@ export interface Layout {
 export interface LayoutOptions {
   /** The header's end falls on a multiple of it; default 8, as the reference pads. */
   readonly padTo?: number;
+  /** Length of the header, `8 + N`: WRITER_BYTES when it needs more. */
+  readonly headerBytes?: number;
 }
 
 /** `infos` in the order of the data (see canonicalOrder). Metadata keys are sorted: the reference's order is random. */
@@ -55,7 +57,8 @@ export function buildHeader(
   }
   const json = Buffer.from(`{${fields.join(',')}}`, 'utf8');
   const padTo = options.padTo ?? 8;
-  const total = Math.ceil((8 + json.length) / padTo) * padTo;
+  const total = options.headerBytes ?? Math.ceil((8 + json.length) / padTo) * padTo;
+  if (8 + json.length > total) throw new PithError('WRITER_BYTES', { file, tensor: 'header', expected: total, got: 8 + json.length });
   if (total - 8 > MAX_HEADER_BYTES) throw new PithError('HEADER_TOO_LARGE', { file, expected: MAX_HEADER_BYTES, got: total - 8 });
   const header = new Uint8Array(total).fill(0x20);
   new DataView(header.buffer).setBigUint64(0, BigInt(total - 8), true);

@@ -9,6 +9,7 @@ import { readerSideFiles } from '../../formats/open-checkpoint.js';
 import { deltaInfo } from '../../pipelines/delta-info.js';
 import { decodeJobs, openDelta, type OpenedDelta } from '../../pipelines/delta-open.js';
 import { deltaRestore } from '../../pipelines/delta-restore.js';
+import { deltaJoin } from '../../pipelines/delta-split.js';
 import { deltaVerify } from '../../pipelines/delta-verify.js';
 import type { CheckpointRef } from '../../workers/messages.js';
 import { openAny } from '../../workers/open.js';
@@ -16,10 +17,10 @@ import { WorkerState } from '../../workers/state.js';
 import { decode } from '../../workers/tasks/decode.js';
 import { ROOT } from '../support/files.js';
 import { mutateSafetensors } from './mutate.js';
-import { resealed } from './reseal.js';
+import { resealed, resealedLayer } from './reseal.js';
 import { attempt, broken, CONTROL, drain, FIXTURES, pick, readAll, RUN, type Target } from './target.js';
 
-/** Of both container versions. */
+/** Of all container versions. */
 const DELTAS = [
   'delta-v1/dtypes',
   'delta-v1/shapes',
@@ -34,7 +35,10 @@ const DELTAS = [
   'delta-v2/sparse-bf16',
   'delta-v2/sparse-exact',
   'delta-v2/delta-come',
+  'delta-v3/ecsq',
+  'delta-v3/auto',
 ];
+
 /** The coder and the base's readers are shared by all cases, as in a worker; the delta file is opened anew. */
 class CaseState extends WorkerState {
   constructor(
@@ -58,13 +62,13 @@ const baseOf = (name: string): string | undefined => (name.endsWith('/alone') ? 
 
 /** What restore does but the files: structure, base, headers, side files, every tensor. Answers whether all hashes hold. */
 async function decodeAll(shared: WorkerState, path: string, base: string | undefined): Promise<boolean> {
-  const opened = await openDelta(path, base);
+  const opened = await openDelta(path, base, { signal: RUN.signal });
   try {
     opened.delta.tunedFiles();
     await opened.delta.unpackSideFiles();
     return await decodeTensors(new CaseState(shared, opened.delta), opened);
   } finally {
-    opened.delta.close();
+    opened[Symbol.dispose]();
     await opened.base?.[Symbol.asyncDispose]();
   }
 }
@@ -76,7 +80,7 @@ async function decodeTensors(state: WorkerState, opened: OpenedDelta): Promise<b
     try {
       const r = await decode(state, task, CONTROL);
       const t = opened.delta.entry(task.tensor);
-      right &&= r.sha256 === (t.restored ?? t.sha256);
+      right &&= r.sha256 === opened.delta.expected(t, opened.quality);
     } catch (error) {
       // the other tensors are tried all the same: one fault must not hide another
       if (!(error instanceof PithError) || error.exitCode === 70) throw error;
@@ -104,7 +108,7 @@ export function deltaTargets(work: string): Target[] {
       const bytes = mutateSafetensors(rng, good);
       const size = put(bytes);
       return attempt(size, async () => {
-        deltaInfo(file);
+        await deltaInfo(file);
         if (!(await decodeAll(shared, file, baseOf(name)))) broken('a damaged delta decodes to other bytes without an error');
         if (Buffer.compare(bytes, good) !== 0) broken('a damaged delta is taken for whole');
       });
@@ -117,7 +121,7 @@ export function deltaTargets(work: string): Target[] {
       const name = pick(rng, DELTAS);
       const size = put(resealed(rng, seeds.get(name)!));
       return attempt(size, async () => {
-        deltaInfo(file);
+        await deltaInfo(file);
         await decodeAll(shared, file, baseOf(name));
       });
     },
@@ -133,7 +137,7 @@ export function deltaTargets(work: string): Target[] {
       });
     },
   };
-  return [damaged, hostile, intact, ...chainedTargets(put, seeds, file), diffTarget(put, file), pipelineTarget(work)];
+  return [damaged, hostile, intact, ...chainedTargets(put, seeds, file), diffTarget(put, file), joinTarget(work), pipelineTarget(work)];
 }
 
 /** BASE+DELTA as a checkpoint: its headers, its tensors, its other files. */
@@ -176,6 +180,28 @@ function diffTarget(put: (bytes: Uint8Array) => number, file: string): Target {
     run: async (rng) => {
       const { base, diff } = pick(rng, seeds);
       return attempt(put(mutateSafetensors(rng, diff)), () => readAll(() => openAny(`${base}+${file}`)));
+    },
+  };
+}
+
+/** An exact layer joined to its lossy one: an error, or the file that both were cut from. */
+function joinTarget(work: string): Target {
+  const folder = join(FIXTURES, 'delta-v3', 'ecsq');
+  const [lossy, whole] = [join(folder, 'lossy.safetensors'), readFileSync(join(folder, 'delta.safetensors'))];
+  const good = readFileSync(join(folder, 'exact.safetensors'));
+  const [exact, out] = [join(work, 'e.safetensors'), join(work, 'joined.safetensors')];
+  return {
+    name: 'exact layer, damaged and hostile',
+    weight: 10,
+    run: async (rng) => {
+      const hostile = rng.integer(2) === 0;
+      const bytes = hostile ? resealedLayer(rng, good) : mutateSafetensors(rng, good);
+      writeFileSync(exact, bytes);
+      rmSync(out, { force: true });
+      return attempt(bytes.length + whole.length, async () => {
+        await drain(deltaJoin({ lossy, exact, out, force: false, signal: RUN.signal }));
+        if (!hostile && Buffer.compare(readFileSync(out), whole) !== 0) broken('a damaged layer is taken for whole');
+      });
     },
   };
 }

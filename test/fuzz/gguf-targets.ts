@@ -19,7 +19,9 @@ async function sideFiles(open: () => Promise<CheckpointReader>): Promise<void> {
 }
 
 export function ggufTargets(work: string): Target[] {
-  const seeds: Uint8Array[] = ['blocks', 'llama', 'gemma2', 'gpt2', 'tokens-bpe', 'tokens-spm', 'tokens-wpm'].map((n) => readFileSync(join(GGUF_GOLDEN, `${n}.gguf`)));
+  const seeds: Uint8Array[] = ['blocks', 'llama', 'gemma2', 'gpt2', 'tokens-bpe', 'tokens-spm', 'tokens-wpm'].map((n) =>
+    readFileSync(join(GGUF_GOLDEN, `${n}.gguf`)),
+  );
   seeds.push(ggufBytes({ keys: SPLIT_KEYS, tensors: [{ name: 'a', dims: [32, 3], type: 'Q8_0' }] }));
   const target = (name: string, weight: number, use: (open: () => Promise<CheckpointReader>) => Promise<void>): Target => ({
     name,

@@ -20,6 +20,14 @@ describe('kill -9', function () {
     expect(r.faults.join('\n')).to.equal('');
   });
 
+  it(`of a progressive encode: the same (seed ${seed})`, async () => {
+    using dir = tempDir();
+    const out = join(dir.path, 'd.safetensors');
+    const codec = ['--method', 'int', '--set', 'bits=2', '--progressive'];
+    const args = ['delta', 'encode', '--base', base, '--tuned', join(TINY, 'tuned'), ...codec, '--out', out];
+    expect((await killRuns({ args, out, moments: MOMENTS, seed })).faults.join('\n')).to.equal('');
+  });
+
   it(`of a restore: the rerun gives the right files and leaves nothing behind (seed ${seed})`, async () => {
     using dir = tempDir();
     const d = join(dir.path, 'd.safetensors');

@@ -74,7 +74,7 @@ describe('pipelines/delta-chain', function () {
     expect(second.tunedHash).to.equal(plain.tunedHash);
     // they differ in the base's name
     expect(Math.abs(second.bytes - plain.bytes)).to.be.lessThan(100);
-    const info = deltaInfo(p('d2.safetensors'));
+    const info = await deltaInfo(p('d2.safetensors'));
     expect(info.base!.name).to.equal('gen0+d1.safetensors');
     expect(info.sideFiles.find((f) => f.name === 'config.json')!.coding).to.equal('base');
     await restore(`${g0}+${p('d1.safetensors')}`, p('d2.safetensors'), p('back'));
@@ -141,7 +141,7 @@ describe('pipelines/delta-chain', function () {
     await encode(g0, g1, p('d1'), { method: 'ere', params: { rank: 4 }, ...skip });
     await restore(g0, p('d1'), p('lossy'));
     const second = await encode(`${g0}+${p('d1')}`, g2, p('d2'), { method: 'ere', params: { rank: 4 }, ...skip });
-    expect(second.baseHash).to.equal(deltaInfo(p('d1')).tuned.restoredContentHash);
+    expect(second.baseHash).to.equal((await deltaInfo(p('d1'))).tuned.restoredContentHash);
     await restore(p('lossy'), p('d2'), p('end'));
     await drain(deltaSquash({ ...RUN, ...WRITE, base: g0, deltas: [p('d1'), p('d2')], out: p('all') }));
     const r = await restore(g0, p('all'), p('back'));

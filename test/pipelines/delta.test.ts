@@ -114,7 +114,7 @@ describe('pipelines/delta', () => {
     const methods = new Map(r.tensors.map((x) => [x.name, x.method]));
     expect(methods.get('same')).to.equal('identical');
     expect(r.sideFiles).to.deep.include({ name: 'config.json', coding: 'base' });
-    expect(deltaInfo(d).removed).to.deep.equal(['removed']);
+    expect((await deltaInfo(d)).removed).to.deep.equal(['removed']);
     await restore(b, d, join(dir.path, 'back'));
     expect(hashTree(join(dir.path, 'back'))).to.deep.equal(hashTree(t));
     expect((await verify(b, d, t)).ok).to.equal(true);

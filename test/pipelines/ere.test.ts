@@ -127,7 +127,7 @@ describe('pipelines/delta ere', () => {
     const q = 'model.layers.0.self_attn.q_proj.weight';
     const w0 = await load(BASE);
     const delta = Float64Array.from(w1.get(q)!, (v, i) => v - w0.get(q)![i]!);
-    const shape = deltaInfo(d).tensors.find((t) => t.name === q)!.shape;
+    const shape = (await deltaInfo(d)).tensors.find((t) => t.name === q)!.shape;
     const svd = exactSvd(delta, shape[0]!, shape[1]!, { blas: loadBlas() });
     const optimum = frobenius(svd.s.subarray(16)) / frobenius(svd.s);
     expect(Number(r.tensors.find((t) => t.name === q)!.facts!['residual']) / optimum).to.be.within(1 - 1e-4, 1.002);

@@ -94,7 +94,7 @@ describe('pipelines/delta sparse', () => {
     const [file, back] = [join(dir.path, 'd.safetensors'), join(dir.path, 'back.safetensors')];
     const report = await encodePair({ base, tuned }, file, 'sparse', { values: 'exact' });
     expect(Object.fromEntries(report.tensors.map((t) => [t.name, t.method]))).to.deep.equal({ 'w.BF16': 'sparse', 'w.F16': 'sparse', 'w.F32': 'sparse', norm: 'sparse', same: 'identical' }); // prettier-ignore
-    expect(deltaInfo(file).exact).to.equal(true);
+    expect((await deltaInfo(file)).exact).to.equal(true);
     await restoreTo(base, file, back);
     expect(await loadBytes(back)).to.deep.equal(await loadBytes(tuned));
     expect(hashTree(back)).to.deep.equal(hashTree(tuned));
