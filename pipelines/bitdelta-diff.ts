@@ -6,6 +6,7 @@ import { byteLength } from '../core/shape.js';
 import { BitDeltaDiff, WORD_BITS } from '../formats/bitdelta.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import * as io from '../formats/io.js';
+import { isRemote } from '../formats/remote/ranges.js';
 import { prepareFiles } from '../formats/safetensors/prepared.js';
 import { checkpointStamp } from '../formats/stamp.js';
 import type { BitDeltaReader } from '../workers/bitdelta-reader.js';
@@ -20,6 +21,7 @@ import { runJobs, type Job } from './schedule.js';
 import { writeSideFiles } from './write-side-files.js';
 
 export function isBitDeltaDiff(path: string): boolean {
+  if (isRemote(path)) return false;
   using diff = BitDeltaDiff.open(path);
   return diff !== undefined;
 }
@@ -143,6 +145,7 @@ export interface DiffInfo {
 
 /** undefined for a file of another kind. */
 export function diffInfo(path: string): DiffInfo | undefined {
+  if (isRemote(path)) return undefined;
   using diff = BitDeltaDiff.open(path);
   if (diff === undefined) return undefined;
   const size = (t: { readonly dtype: Parameters<typeof byteLength>[0]; readonly shape: readonly number[] }): number => byteLength(t.dtype, t.shape);
