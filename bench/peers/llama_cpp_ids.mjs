@@ -3,20 +3,17 @@
  *   PITH_LLAMA_CPP=/path/to/node_modules/node-llama-cpp node bench/peers/llama_cpp_ids.mjs FILE.gguf TEXT... [--also FOLDER]
  * FOLDER: another tokenizer of the same model, transformers' conversion say. Needs node-llama-cpp 3.22 and `npm run build`.
  */
-import * as hf from '@huggingface/tokenizers';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { loadTokenizer, tokenizerOf } from '../../dist/workers/load-tokenizer.js';
 import { openAny } from '../../dist/workers/open.js';
 
 const args = process.argv.slice(2);
 const also = args.includes('--also') ? args.splice(args.indexOf('--also'), 2)[1] : undefined;
 const [file, ...texts] = args;
-const json = (folder, name) => JSON.parse(readFileSync(join(folder, name), 'utf8'));
-const load = (folder) => new hf.Tokenizer(json(folder, 'tokenizer.json'), json(folder, 'tokenizer_config.json'));
-
 const reader = await openAny(file);
-const tokenizers = [['pith', load(await reader.sideFolder())], ...(also === undefined ? [] : [[also, load(also)]])];
+const tokenizers = [['pith', await loadTokenizer(reader)], ...(also === undefined ? [] : [[also, tokenizerOf(also)]])];
 await reader[Symbol.asyncDispose]();
 const { getLlama } = await import(pathToFileURL(join(process.env['PITH_LLAMA_CPP'], 'dist', 'index.js')).href);
 const llama = await getLlama({ gpu: false, build: 'never', skipDownload: true, logLevel: 'disabled' });
@@ -27,7 +24,7 @@ for (const text of texts) {
   for (const line of lines) {
     const want = model.tokenize(line, false).join();
     tokenizers.forEach(([, t], i) => {
-      if (t.encode(line, { add_special_tokens: false }).ids.join() !== want) differing[i]++;
+      if (t.encode(line, { addSpecial: false, parseSpecial: false }).join() !== want) differing[i]++;
     });
   }
   console.log(`${text}: ${lines.length} lines; ids that are not llama.cpp's: ${tokenizers.map(([name], i) => `${name} ${differing[i]}`).join(', ')}`);
