@@ -150,6 +150,7 @@ export function remove(path: string): void {
 
 /** Removes a folder that nothing is in; leaves any other. */
 export function removeEmptyFolder(path: string): void {
+  faulted('remove', path);
   try {
     fs.rmdirSync(path);
   } catch (error) {

@@ -4,9 +4,9 @@ import { PithError } from '../core/errors.js';
 import type { Pipeline, ProgressEvent } from '../core/events.js';
 import { byteLength } from '../core/shape.js';
 import { BitDeltaDiff, WORD_BITS } from '../formats/bitdelta.js';
+import { isRemote } from '../formats/remote/ranges.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import * as io from '../formats/io.js';
-import { isRemote } from '../formats/remote/ranges.js';
 import { prepareFiles } from '../formats/safetensors/prepared.js';
 import { checkpointStamp } from '../formats/stamp.js';
 import type { BitDeltaReader } from '../workers/bitdelta-reader.js';
@@ -20,9 +20,11 @@ import { runSettings } from './run-options.js';
 import { runJobs, type Job } from './schedule.js';
 import { writeSideFiles } from './write-side-files.js';
 
+/** Only a file here is looked at: a delta behind a URL is pith's own. */
+const openDiff = (path: string): BitDeltaDiff | undefined => (isRemote(path) ? undefined : BitDeltaDiff.open(path));
+
 export function isBitDeltaDiff(path: string): boolean {
-  if (isRemote(path)) return false;
-  using diff = BitDeltaDiff.open(path);
+  using diff = openDiff(path);
   return diff !== undefined;
 }
 
@@ -145,8 +147,7 @@ export interface DiffInfo {
 
 /** undefined for a file of another kind. */
 export function diffInfo(path: string): DiffInfo | undefined {
-  if (isRemote(path)) return undefined;
-  using diff = BitDeltaDiff.open(path);
+  using diff = openDiff(path);
   if (diff === undefined) return undefined;
   const size = (t: { readonly dtype: Parameters<typeof byteLength>[0]; readonly shape: readonly number[] }): number => byteLength(t.dtype, t.shape);
   const coded = [...diff.modules].map(([module, { mask, coeff }]) => {
