@@ -65,8 +65,10 @@ export class Gpt2 implements CausalModel {
     const [q, k, v] = tf.split(projected, 3, 1) as [tf.Tensor2D, tf.Tensor2D, tf.Tensor2D];
     const { batch: count, length, mask } = batch;
     const { scale } = layers[index]!;
-    const shape = { batch: count, queries: length, keys: length, heads, kvHeads: heads, scale, causal: true, window: 0, softcap: 0, offset: 0 };
-    const y = tf.add<tf.Tensor2D>(x, scope.linear(`${p}attn.c_proj`, attention(q, k, v, shape, mask)));
+    const seen = batch.seen(index, k, v);
+    const { keys, offset } = seen;
+    const shape = { batch: count, queries: length, keys, heads, kvHeads: heads, scale, causal: true, window: 0, softcap: 0, offset };
+    const y = tf.add<tf.Tensor2D>(x, scope.linear(`${p}attn.c_proj`, attention(q, seen.k, seen.v, shape, mask)));
     const inner = activation(scope.linear(`${p}mlp.c_fc`, this.#norm(scope, `h.${index}.ln_2`, y)), kind);
     return tf.add(y, scope.linear(`${p}mlp.c_proj`, inner));
   }

@@ -90,8 +90,10 @@ export class Llama implements CausalModel {
       return rope === undefined ? normed : rotary(normed, batch.rotation(rope), batch.positions, n);
     };
     const [q, k, v] = this.#projections(p, scope, h);
-    const shape = { batch: batch.batch, queries: batch.length, keys: batch.length, heads, kvHeads, scale, causal: true, window, softcap, offset: 0 };
-    return scope.linear(`${p}o_proj`, attention(placed(q, heads, 'q_norm.weight'), placed(k, kvHeads, 'k_norm.weight'), v, shape, batch.mask));
+    const seen = batch.seen(index, placed(k, kvHeads, 'k_norm.weight'), v);
+    const { keys, offset } = seen;
+    const shape = { batch: batch.batch, queries: batch.length, keys, heads, kvHeads, scale, causal: true, window, softcap, offset };
+    return scope.linear(`${p}o_proj`, attention(placed(q, heads, 'q_norm.weight'), seen.k, seen.v, shape, batch.mask));
   }
 
   #projections(p: string, scope: Scope, h: tf.Tensor2D): [q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tensor2D] {

@@ -71,12 +71,14 @@ export class Opt implements CausalModel {
     return this.#norm(scope, norm, tf.add(x, f(x)));
   }
 
-  #attention(p: string, index: number, scope: Scope, h: tf.Tensor2D, { batch, length, mask }: Batch): tf.Tensor2D {
+  #attention(p: string, index: number, scope: Scope, h: tf.Tensor2D, at: Batch): tf.Tensor2D {
     const [q, k, v] = ['q_proj', 'k_proj', 'v_proj'].map((n) => scope.linear(p + n, h)) as [tf.Tensor2D, tf.Tensor2D, tf.Tensor2D];
     const { numHeads: heads, layers } = this.config;
     const { scale } = layers[index]!;
-    const shape = { batch, queries: length, keys: length, heads, kvHeads: heads, scale, causal: true, window: 0, softcap: 0, offset: 0 };
-    return scope.linear(`${p}out_proj`, attention(q, k, v, shape, mask));
+    const seen = at.seen(index, k, v);
+    const { keys, offset } = seen;
+    const shape = { batch: at.batch, queries: at.length, keys, heads, kvHeads: heads, scale, causal: true, window: 0, softcap: 0, offset };
+    return scope.linear(`${p}out_proj`, attention(q, seen.k, seen.v, shape, at.mask));
   }
 
   finish(scope: Scope, x: tf.Tensor2D): tf.Tensor2D {
