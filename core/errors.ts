@@ -66,6 +66,8 @@ export const ERRORS = {
   GGUF_SPLIT: [65, '{file}: {key}: expected {expected}, got {got}'],
   GGUF_FIELD: [65, '{file}: metadata key "{key}": expected {expected}, got {got}'],
   LOGITS_NOT_FINITE: [65, 'the model gives probabilities that are not finite: {message}'],
+  TOKENIZER_MISMATCH: [65, '{file}: token {token} is "{got}"; in {reference} it is "{expected}": their tokenizers differ'],
+  LOGITS_NOT_FINITE: [65, '{file}: the model gives probabilities that are not finite: {message}'],
   // 65: deltas
   NOT_A_DELTA: [65, '{file}: not a pith delta: {message}'],
   DELTA_VERSION: [65, '{file}: written by a later format version: expected at most {expected}, got {got}'],

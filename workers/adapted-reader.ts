@@ -9,6 +9,7 @@ import * as io from '../formats/io.js';
 import { readJson } from '../formats/json.js';
 import { readerConfigFolder, readerFolder } from '../formats/open-checkpoint.js';
 import { rowSlice } from '../formats/row-slice.js';
+import { checkpointFolder, modelFolder } from '../formats/open-checkpoint.js';
 import { checkpointStamp } from '../formats/stamp.js';
 import { PanelKernel } from '../kernels/lowrank/panel.js';
 import { modelConfig, type ModelConfig } from '../models/modules.js';
@@ -62,8 +63,8 @@ export class AdaptedReader implements CheckpointReader {
     return t;
   }
 
-  configFolder(): Promise<string | undefined> {
-    return readerConfigFolder(this.base);
+  modelFolder(): Promise<string | undefined> {
+    return modelFolder(this.base);
   }
 
   stamp(): string {

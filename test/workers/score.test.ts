@@ -100,8 +100,9 @@ describe('score task', function () {
 
   for (const name of ['gemma2', 'gpt2', 'opt-post-norm', 'qwen3-tied', 'phi3-longrope-long']) {
     it(`${name}: log probabilities of transformers`, async () => {
-      const { document, tensor } = modelGolden(name);
-      const { values } = tensor('logits');
+      const golden = modelGolden(name);
+      const { document } = golden;
+      const { values } = golden.tensor('logits');
       const ids = document.input_ids!.map((row) => Int32Array.from(row));
       const vocabulary = values.length / ids.reduce((sum, row) => sum + row.length, 0);
       const expected = ids.flatMap((row, s) =>

@@ -28,7 +28,7 @@ export async function generate(state: WorkerState, task: GenerateTask, control: 
   try {
     for (let ids = task.ids; added.length < task.tokens;) {
       const logits = await next(model, weights, memory, ids, control);
-      const token = task.temperature === 0 ? likeliest(logits) : drawn(logits, task.temperature, rng);
+      const token = task.temperature === 0 ? likeliest(logits, reader.source) : drawn(logits, task.temperature, rng, reader.source);
       control.report(1);
       if (task.stop.includes(token)) break;
       added.push(token);
@@ -134,16 +134,16 @@ async function valuesOf(t: tf.Tensor): Promise<Float32Array> {
   return values;
 }
 
-function likeliest(logits: Float32Array): number {
+function likeliest(logits: Float32Array, file: string): number {
   const most = logits.reduce((a, b) => Math.max(a, b), -Infinity);
   const token = logits.indexOf(most);
-  if (token < 0) throw new PithError('LOGITS_NOT_FINITE', { message: 'while a text was generated' });
+  if (token < 0) throw new PithError('LOGITS_NOT_FINITE', { file, message: 'for the next token of a text' });
   return token;
 }
 
 /** From p_i = e^(z_i / T) / sum. */
-function drawn(logits: Float32Array, temperature: number, rng: Rng): number {
-  const most = logits[likeliest(logits)]!;
+function drawn(logits: Float32Array, temperature: number, rng: Rng, file: string): number {
+  const most = logits[likeliest(logits, file)]!;
   const weights = Float64Array.from(logits, (z) => Math.exp((z - most) / temperature));
   let left = rng.uniform() * weights.reduce((a, b) => a + b, 0);
   const token = weights.findIndex((w) => (left -= w) < 0);
