@@ -10,9 +10,13 @@ const RULES = {
 };
 
 const count = (n: number): string => n.toLocaleString('en-US');
-/** Digits down to the second of the error. */
-const value = (v: number, stderr: number): string => (stderr > 0 ? `${v.toFixed(digits(stderr))} +- ${stderr.toFixed(digits(stderr))}` : v.toPrecision(6));
-const digits = (stderr: number): number => Math.min(8, Math.max(0, 1 - Math.floor(Math.log10(stderr))));
+/** Six digits, or down to the second of the error. */
+const value = (v: number, stderr: number): string => {
+  if (!(stderr > 0)) return v.toPrecision(6);
+  const digits = Math.min(8, Math.max(0, 1 - Math.floor(Math.log10(stderr))));
+  return `${v.toFixed(Math.max(digits, places(v)))} ± ${stderr.toFixed(digits)}`;
+};
+const places = (v: number): number => Math.min(8, Math.max(0, v === 0 ? 0 : 5 - Math.floor(Math.log10(Math.abs(v)))));
 const percent = (v: number, stderr: number): string => `${value(100 * v, 100 * stderr)} %`;
 const nats = (v: number): string => (v === 0 ? '0' : Math.abs(v) < 1e-3 ? v.toExponential(3) : v.toPrecision(4));
 

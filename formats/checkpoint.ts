@@ -37,7 +37,6 @@ export interface CheckpointReader extends AsyncDisposable {
   readonly stored?: StoredForm;
   /** What whoever opened it should know, in words; nothing is wrong with what is read. */
   readonly warnings?: readonly string[];
-  modelFolder?(): Promise<string | undefined>;
   /** Bytes [begin, begin + target.length) of the tensor's data, straight into `target` (a view on wasm memory, say). */
   readInto(name: string, begin: number, target: Uint8Array): Promise<void>;
 }

@@ -171,8 +171,8 @@ export async function readerFolder(reader: CheckpointReader): Promise<string | u
 }
 
 /** Where config.json and the tokenizer of a checkpoint lie; of a single file, the folder that it is in. */
-export async function modelFolder(reader: CheckpointReader): Promise<string | undefined> {
-  const folder = reader.modelFolder === undefined ? await readerFolder(reader) : await reader.modelFolder();
+export async function readerConfigFolder(reader: CheckpointReader): Promise<string | undefined> {
+  const folder = reader.configFolder === undefined ? await readerFolder(reader) : await reader.configFolder();
   return folder ?? (io.stat(reader.source)?.isFile === true ? dirname(reader.source) : undefined);
 }
 

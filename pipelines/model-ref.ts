@@ -3,14 +3,14 @@ import { join } from 'node:path';
 import { PithError } from '../core/errors.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import * as io from '../formats/io.js';
-import { modelFolder } from '../formats/open-checkpoint.js';
+import { readerConfigFolder } from '../formats/open-checkpoint.js';
 import { checkpointStamp } from '../formats/stamp.js';
 import type { ModelRef } from '../workers/messages.js';
 import { resolveCheckpoint } from '../workers/open.js';
 
 /** NOT_FOUND (66) without a config.json, MODEL_CONFIG (65) when it is no JSON. */
 export async function modelRef(argument: string, reader: CheckpointReader): Promise<ModelRef> {
-  const folder = await modelFolder(reader);
+  const folder = await readerConfigFolder(reader);
   // a composed checkpoint's own is in a temporary folder
   const configFile = folder === undefined || reader.sideFolder !== undefined ? `${argument}: config.json` : join(folder, 'config.json');
   return {

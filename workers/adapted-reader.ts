@@ -9,7 +9,6 @@ import * as io from '../formats/io.js';
 import { readJson } from '../formats/json.js';
 import { readerConfigFolder, readerFolder } from '../formats/open-checkpoint.js';
 import { rowSlice } from '../formats/row-slice.js';
-import { checkpointFolder, modelFolder } from '../formats/open-checkpoint.js';
 import { checkpointStamp } from '../formats/stamp.js';
 import { PanelKernel } from '../kernels/lowrank/panel.js';
 import { modelConfig, type ModelConfig } from '../models/modules.js';
@@ -63,8 +62,8 @@ export class AdaptedReader implements CheckpointReader {
     return t;
   }
 
-  modelFolder(): Promise<string | undefined> {
-    return modelFolder(this.base);
+  configFolder(): Promise<string | undefined> {
+    return readerConfigFolder(this.base);
   }
 
   stamp(): string {

@@ -95,7 +95,7 @@ async function lossFigure(bins: EvalDetails['byPosition'], names: readonly strin
 async function kldSection(r: EvalReport, { kld }: EvalDetails): Promise<Section> {
   const total = kld.reduce((sum, b) => sum + b.tokens, 0);
   const name = (v: number): string => (v === 0 ? '0' : v === Infinity ? '' : v.toExponential(1));
-  const bars = kld.map((b) => ({ name: `${name(b.from)} – ${name(b.to)}`, value: b.tokens / total, text: `${percent(b.tokens / total)}` }));
+  const bars = kld.map((b) => ({ name: `${name(b.from)} – ${name(b.to)}`, value: b.tokens / total, text: percent(b.tokens / total) }));
   const { mean, median, p90, p95, p99, p999, max, min } = r.kld!;
   const rows = Object.entries({ mean, minimum: min, median, '90 %': p90, '95 %': p95, '99 %': p99, '99.9 %': p999, maximum: max });
   return {
