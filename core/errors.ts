@@ -43,6 +43,8 @@ export const ERRORS = {
   MODEL_CONFIG: [65, '{file}: key "{key}": expected {expected}, got {got}'],
   TOKEN_RANGE: [65, '{file}: token id {got} is not in "{tensor}", which has {expected} rows: the tokenizer belongs to another model'],
   VOCABULARY_MISMATCH: [65, '{file}: a vocabulary of {got} tokens; the reference {reference} has {expected}: their distributions cannot be compared'],
+  TOKENIZER_MISMATCH: [65, '{file}: token {token} is "{got}"; in {reference} it is "{expected}": their tokenizers differ'],
+  LOGITS_NOT_FINITE: [65, '{file}: the model gives probabilities that are not finite: {message}'],
   // 65: GGUF structure, one code per kind of fault
   GGUF_MAGIC: [65, '{file}: not a GGUF file: expected "GGUF" at its start, got "{got}"'],
   GGUF_ENDIAN: [65, '{file}: a big-endian GGUF file (version {got}); only little-endian ones are read'],

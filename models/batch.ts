@@ -17,6 +17,8 @@ export interface BatchShape {
   readonly types?: Int32Array;
   /** What a decoder's cross-attention looks at; the caller's own. */
   readonly context?: EncoderStates;
+  /** What earlier batches left: these tokens follow theirs. */
+  readonly memory?: KeyMemory;
 }
 
 /** Outputs of an encoder for every sequence of a batch. */
@@ -24,6 +26,55 @@ export interface EncoderStates {
   /** (batch * length, hidden) */
   readonly states: tf.Tensor2D;
   readonly length: number;
+}
+
+/** Keys and values of one sequence's tokens so far, by layer, and the rotation tables of all positions it will have. */
+export class KeyMemory {
+  readonly #kept: { keys: tf.Tensor2D; values: tf.Tensor2D }[] = [];
+  readonly tables = new Map<RopeParameters, RotaryTables>();
+
+  /** `positions`: how many there will be at most. */
+  constructor(readonly positions: number) {}
+
+  /** Tokens that layer has seen. */
+  length(layer: number): number {
+    return this.#kept[layer]?.keys.shape[0] ?? 0;
+  }
+
+  /** Adds a layer's new keys and values; gives all of them. */
+  add(layer: number, keys: tf.Tensor2D, values: tf.Tensor2D): { keys: tf.Tensor2D; values: tf.Tensor2D } {
+    const before = this.#kept[layer];
+    const join = (a: tf.Tensor2D | undefined, b: tf.Tensor2D): tf.Tensor2D => tf.keep(a === undefined ? tf.clone(b) : tf.concat([a, b], 0));
+    const all = { keys: join(before?.keys, keys), values: join(before?.values, values) };
+    before?.keys.dispose();
+    before?.values.dispose();
+    this.#kept[layer] = all;
+    return all;
+  }
+
+  dispose(): void {
+    for (const { keys, values } of this.#kept) {
+      keys.dispose();
+      values.dispose();
+    }
+    disposeTables(this.tables);
+  }
+}
+
+/** What queries of a layer attend to: keys and values, how many a sequence has, and the place of the first query among them. */
+export interface Seen {
+  readonly k: tf.Tensor2D;
+  readonly v: tf.Tensor2D;
+  readonly keys: number;
+  readonly offset: number;
+}
+
+function disposeTables(tables: Map<RopeParameters, RotaryTables>): void {
+  for (const { cos, sin } of tables.values()) {
+    cos.dispose();
+    sin.dispose();
+  }
+  tables.clear();
 }
 
 export class Batch {
@@ -36,9 +87,12 @@ export class Batch {
   readonly mask: tf.Tensor2D | undefined;
   readonly typeIds: Int32Array;
   readonly #context: EncoderStates | undefined;
-  readonly #tables = new Map<RopeParameters, RotaryTables>();
+  readonly #memory: KeyMemory | undefined;
+  readonly #tables: Map<RopeParameters, RotaryTables>;
 
   constructor(shape: BatchShape) {
+    this.#memory = shape.memory;
+    this.#tables = shape.memory?.tables ?? new Map<RopeParameters, RotaryTables>();
     this.batch = shape.batch;
     this.length = shape.length;
     this.positionIds = shape.positions ?? Int32Array.from({ length: shape.batch * shape.length }, (_, i) => i % shape.length);
@@ -52,7 +106,7 @@ export class Batch {
   rotation(rope: RopeParameters): RotaryTables {
     let tables = this.#tables.get(rope);
     if (tables === undefined) {
-      const last = this.positionIds.reduce((a, b) => Math.max(a, b), 0);
+      const last = this.#memory === undefined ? this.positionIds.reduce((a, b) => Math.max(a, b), 0) : this.#memory.positions - 1;
       const positions = Int32Array.from({ length: last + 1 }, (_, i) => i);
       const { cos, sin } = ropeTables(rope, positions, last + 1);
       const shape: [number, number] = [positions.length, rope.rotaryDim / 2];
@@ -80,13 +134,22 @@ export class Batch {
     return tf.reshape(tf.slice(tf.reshape(x, [this.batch, this.length, n]), [0, 0, 0], [this.batch, 1, n]), [this.batch, n]);
   }
 
+  /** k, v: (batch * length, ...) of a layer's own tokens, rotated. */
+  seen(layer: number, k: tf.Tensor2D, v: tf.Tensor2D): Seen {
+    if (this.#memory === undefined) return { k, v, keys: this.length, offset: 0 };
+    const offset = this.#memory.length(layer);
+    const { keys, values } = this.#memory.add(layer, k, v);
+    return { k: keys, v: values, keys: offset + this.length, offset };
+  }
+
+  /** Batches of equal keys can share one object. */
+  static key(shape: BatchShape): string {
+    return shape.positions === undefined && shape.mask === undefined && shape.memory === undefined ? `${shape.batch}x${shape.length}` : '';
+  }
+
   dispose(): void {
     this.positions.dispose();
     this.mask?.dispose();
-    for (const { cos, sin } of this.#tables.values()) {
-      cos.dispose();
-      sin.dispose();
-    }
-    this.#tables.clear();
+    if (this.#memory === undefined) disposeTables(this.#tables);
   }
 }

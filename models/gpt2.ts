@@ -64,7 +64,8 @@ export class Gpt2 implements CausalModel {
     const { numHeads: heads, activation: kind, layers } = this.config;
     const projected = scope.linear(`${p}attn.c_attn`, this.#norm(scope, `h.${index}.ln_1`, x));
     const [q, k, v] = tf.split(projected, 3, 1) as [tf.Tensor2D, tf.Tensor2D, tf.Tensor2D];
-    const a = attention(q, k, v, batch.attention(heads, layers[index]!.scale), batch.mask);
+    const { k: keys, v: values, ...place } = batch.seen(index, k, v);
+    const a = attention(q, keys, values, batch.attention(heads, layers[index]!.scale, place), batch.mask);
     const y = tf.add<tf.Tensor2D>(x, scope.linear(`${p}attn.c_proj`, a));
     const inner = activation(scope.linear(`${p}mlp.c_fc`, this.#norm(scope, `h.${index}.ln_2`, y)), kind);
     return tf.add(y, scope.linear(`${p}mlp.c_proj`, inner));

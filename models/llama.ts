@@ -91,8 +91,9 @@ export class Llama implements CausalModel {
       return rope === undefined ? normed : rotary(normed, batch.rotation(rope), batch.positions, n);
     };
     const [q, k, v] = this.#projections(p, scope, h);
-    const shape = batch.attention(heads, scale, { kvHeads, window, softcap });
-    return scope.linear(`${p}o_proj`, attention(placed(q, heads, 'q_norm.weight'), placed(k, kvHeads, 'k_norm.weight'), v, shape, batch.mask));
+    const { k: keys, v: values, ...place } = batch.seen(index, placed(k, kvHeads, 'k_norm.weight'), v);
+    const shape = batch.attention(heads, scale, { kvHeads, window, softcap, ...place });
+    return scope.linear(`${p}o_proj`, attention(placed(q, heads, 'q_norm.weight'), keys, values, shape, batch.mask));
   }
 
   #projections(p: string, scope: Scope, h: tf.Tensor2D): [q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tensor2D] {

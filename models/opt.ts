@@ -75,7 +75,8 @@ export class Opt implements CausalModel {
   #attention(p: string, index: number, scope: Scope, h: tf.Tensor2D, batch: Batch): tf.Tensor2D {
     const [q, k, v] = ['q_proj', 'k_proj', 'v_proj'].map((n) => scope.linear(p + n, h)) as [tf.Tensor2D, tf.Tensor2D, tf.Tensor2D];
     const { numHeads, layers } = this.config;
-    return scope.linear(`${p}out_proj`, attention(q, k, v, batch.attention(numHeads, layers[index]!.scale), batch.mask));
+    const { k: keys, v: values, ...place } = batch.seen(index, k, v);
+    return scope.linear(`${p}out_proj`, attention(q, keys, values, batch.attention(numHeads, layers[index]!.scale, place), batch.mask));
   }
 
   finish(scope: Scope, x: tf.Tensor2D): tf.Tensor2D {

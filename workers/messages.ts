@@ -332,6 +332,28 @@ export interface ScoreResult extends TokenScores {
   readonly kld?: Float32Array;
 }
 
+/** Continues a sequence token by token. */
+export interface GenerateTask {
+  readonly type: 'generate';
+  readonly settings: RunSettings;
+  readonly model: ModelRef;
+  /** One at least. */
+  readonly ids: Int32Array;
+  /** How many to add at most. */
+  readonly tokens: number;
+  /** 0: always the likeliest; else p^(1/T) is drawn from, by the run's seed. */
+  readonly temperature: number;
+  /** Tokens that end it; they are not added. */
+  readonly stop: readonly number[];
+}
+
+export interface GenerateResult {
+  /** The added tokens. */
+  readonly ids: Int32Array;
+  /** What of the weights stayed in memory between tokens. */
+  readonly kept: 'decoded' | 'stored' | 'nothing';
+}
+
 /** Sets up a backend and measures it: what doctor asks. */
 export interface ProbeTask {
   readonly type: 'probe';
@@ -419,6 +441,7 @@ export interface TaskResults {
   fuse: FuseResult;
   resize: ResizeResult;
   score: ScoreResult;
+  generate: GenerateResult;
   'store-scan': StoreScanResult;
   'store-put': StorePutResult;
   'store-get': StoreGetResult;
@@ -438,6 +461,7 @@ export type Task =
   | FuseTask
   | ResizeTask
   | ScoreTask
+  | GenerateTask
   | StoreTask;
 export type StoreTask = StoreScanTask | StorePutTask | StoreGetTask;
 export type ResultOf<T extends Task> = TaskResults[T['type']];

@@ -12,6 +12,7 @@ import { WorkerPool } from '../../workers/pool.js';
 import { openAny } from '../../workers/open.js';
 import { expectCode } from '../support/expect-error.js';
 import { writeSafetensors } from '../support/files.js';
+import { modelFolder, modelGolden } from '../support/goldens.js';
 import { logitsOf, refOf, tiny } from '../support/models.js';
 
 const VOCABULARY = 2048;
@@ -96,6 +97,38 @@ describe('score task', function () {
     expect(deviation(r.kld!, expected.kld)).to.be.below(2e-6);
     expect(mean(r.kld!)).to.be.above(0.01);
   });
+
+  for (const name of ['gemma2', 'gpt2', 'opt-post-norm', 'qwen3-tied', 'phi3-longrope-long']) {
+    it(`${name}: log probabilities of transformers`, async () => {
+      const golden = modelGolden(name);
+      const { document } = golden;
+      const { values } = golden.tensor('logits');
+      const ids = document.input_ids!.map((row) => Int32Array.from(row));
+      const vocabulary = values.length / ids.reduce((sum, row) => sum + row.length, 0);
+      const expected = ids.flatMap((row, s) =>
+        Array.from(row.subarray(1), (target, i) => {
+          const at = (s * row.length + i) * vocabulary;
+          return -logSoftmax(Array.from(values.subarray(at, at + vocabulary)))[target]!;
+        }),
+      );
+      // padding is at the end or the beginning: where there is any, rows without it
+      const whole = ids.flatMap((row, s) => Array<boolean>(row.length - 1).fill(document.attention_mask?.[s]?.includes(0) !== true));
+      const r = await pool.run({
+        ...(await task()),
+        model: await refOf(modelFolder(name)),
+        sequences: ids,
+        from: ids.map(() => 1),
+        reference: undefined as never,
+      });
+      expect(whole).to.include(true);
+      expect(
+        deviation(
+          r.nll.filter((_, i) => whole[i]),
+          expected.filter((_, i) => whole[i]),
+        ),
+      ).to.be.below(2e-5);
+    });
+  }
 
   it('a model does not diverge from itself', async () => {
     const r = await pool.run(await task({ reference: await refOf(tiny('tuned')) }));

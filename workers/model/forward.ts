@@ -6,7 +6,7 @@ import type { Scope, TokenModel } from '../../models/graph.js';
 import type { HiddenStates } from './hidden.js';
 import { SeenEnough, type InputTap } from './input-tap.js';
 import type { SequenceBatch, Sequences } from './sequences.js';
-import { PartWeights } from './weights.js';
+import { PartWeights, upTo } from './weights.js';
 
 export interface ForwardRun {
   readonly model: TokenModel;
@@ -60,8 +60,6 @@ export async function embedAll(run: ForwardRun, batches: Batches): Promise<void>
 
 /** Rows before the first position: OPT has two. */
 const POSITION_SLACK = 2;
-
-const upTo = (n: number): Int32Array => Int32Array.from({ length: n }, (_, i) => i);
 
 /** Batches that together need so few rows of the embedding that these fit in memory, but at least one batch a group. */
 function* groups(run: ForwardRun, all: readonly SequenceBatch[]): Generator<{ group: SequenceBatch[]; ids: Int32Array }> {

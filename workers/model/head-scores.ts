@@ -6,13 +6,13 @@ import * as tf from '#tf';
 import { PithError } from '../../core/errors.js';
 import { DTYPES } from '../../core/dtype.js';
 import type { CheckpointReader } from '../../formats/checkpoint.js';
-import { frozenMatrix, type FrozenMatrix } from '../../kernels/nn/frozen-matrix.js';
+import type { FrozenMatrix } from '../../kernels/nn/frozen-matrix.js';
 import { headLogits } from '../../kernels/nn/head-loss.js';
 import { panelDivergence, panelSums, RunningDivergence, RunningSums } from '../../kernels/nn/token-scores.js';
 import type { CausalModel } from '../../models/causal.js';
 import type { ScoreResult } from '../messages.js';
 import type { HiddenStates } from './hidden.js';
-import { PartWeights } from './weights.js';
+import { PartWeights, readMatrix } from './weights.js';
 
 /** A model whose blocks have all run. */
 export interface ScoredSide {
@@ -51,7 +51,7 @@ export async function scoreRows(side: ScoredSide, reference: ScoredSide | undefi
   for (let first = 0; first < vocabulary && blockTokens > 0; first += step) {
     const last = Math.min(vocabulary, first + step);
     const panels: FrozenMatrix[] = [];
-    for (const s of sides) panels.push(await readRows(s, first, last));
+    for (const { reader, model } of sides) panels.push(await readMatrix(reader, model.head.weight, last - first, model.head.columns, [first, last]));
     for (let start = 0; start < scored.rows.length; start += blockTokens) {
       control.checkpointCancel();
       const end = Math.min(scored.rows.length, start + blockTokens);
@@ -87,11 +87,6 @@ async function outputParts(sides: readonly ScoredSide[]): Promise<{ parts: PartW
     throw error;
   }
   return { parts, [Symbol.dispose]: dispose };
-}
-
-async function readRows({ reader, model: { head } }: ScoredSide, first: number, last: number): Promise<FrozenMatrix> {
-  const { dtype, bytes } = await reader.read(head.weight, [first, last]);
-  return frozenMatrix(dtype, last - first, head.columns, bytes);
 }
 
 function gather({ hidden, model }: ScoredSide, rows: Int32Array): Float32Array {

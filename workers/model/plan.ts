@@ -3,6 +3,7 @@ import { PithError } from '../../core/errors.js';
 import { byteLength } from '../../core/shape.js';
 import type { CheckpointReader } from '../../formats/checkpoint.js';
 import type { Part, TokenModel } from '../../models/graph.js';
+import { activationBytes } from '../../models/memory.js';
 import { tensorsOf } from '../../models/tensors.js';
 import type { Sequences } from './sequences.js';
 
@@ -60,11 +61,8 @@ export function planForward(model: TokenModel, reader: CheckpointReader, sequenc
   };
 }
 
-/** Values of a token that a block holds at once, in bytes: each linear's output twice, and the residual stream. */
-function tokenBytes(model: TokenModel, longest: number, wholeScores: boolean): number {
-  const { hiddenSize } = model.config;
-  const outputs = model.blocks[0]?.linears.reduce((sum, l) => sum + l.out, 0) ?? 0;
+function tokenBytes({ config, blocks }: TokenModel, longest: number, wholeScores: boolean): number {
+  const outputs = blocks[0]?.linears.reduce((sum, l) => sum + l.out, 0) ?? 0;
   // scores, what is added to them, their softmax and its input
-  const scores = wholeScores ? 4 * model.config.numHeads * longest : 0;
-  return 4 * (8 * hiddenSize + 2 * outputs + scores);
+  return activationBytes({ hiddenSize: config.hiddenSize, outputs, scores: wholeScores ? 4 * config.numHeads * longest : 0 });
 }

@@ -4,7 +4,7 @@ import { PithError } from '../../core/errors.js';
 import { decodeF32 } from '../../core/float.js';
 import type { CheckpointReader } from '../../formats/checkpoint.js';
 import { frozenLinear } from '../../kernels/nn/frozen-linear.js';
-import { frozenMatrix, type FrozenMatrix } from '../../kernels/nn/frozen-matrix.js';
+import { f32Matrix, frozenMatrix, type FrozenMatrix } from '../../kernels/nn/frozen-matrix.js';
 import type { LinearSpec, Part, Scope } from '../../models/graph.js';
 import { gatherRows, type RowTable } from './row-table.js';
 
@@ -14,9 +14,22 @@ export interface FrozenLayer {
   readonly bias: tf.Tensor1D | undefined;
 }
 
-export async function readMatrix(reader: CheckpointReader, name: string, rows: number, columns: number): Promise<FrozenMatrix> {
-  const { dtype, bytes } = await reader.read(name);
+/** `range`: only these rows, `rows` of them. */
+export async function readMatrix(
+  reader: CheckpointReader,
+  name: string,
+  rows: number,
+  columns: number,
+  range?: readonly [start: number, end: number],
+): Promise<FrozenMatrix> {
+  const { dtype, bytes } = await reader.read(name, range);
   return frozenMatrix(dtype, rows, columns, bytes);
+}
+
+/** The same decoded to f32: what is multiplied many times by few rows is worth the memory. */
+export async function readDecoded(reader: CheckpointReader, name: string, rows: number, columns: number): Promise<FrozenMatrix> {
+  const { dtype, bytes } = await reader.read(name);
+  return f32Matrix(rows, columns, decodeF32(dtype, bytes));
 }
 
 export async function readVector(reader: CheckpointReader, name: string): Promise<Float32Array> {
@@ -24,17 +37,23 @@ export async function readVector(reader: CheckpointReader, name: string): Promis
   return decodeF32(dtype, bytes);
 }
 
+/** Rows of a table from the first on: positions. */
+export const upTo = (n: number): Int32Array => Int32Array.from({ length: n }, (_, i) => i);
+
 /** Plain frozen weights. Dispose it: its vectors lie on the device. */
 export class PartWeights implements Scope, Disposable {
   readonly #layers = new Map<string, FrozenLayer>();
   readonly #vectors = new Map<string, tf.Tensor1D>();
   readonly #tables = new Map<string, RowTable>();
 
-  private constructor(private readonly source: string) {}
+  private constructor(
+    private readonly source: string,
+    private readonly read: typeof readMatrix,
+  ) {}
 
-  /** `ids`: which rows of each table will be asked for; others are not read. */
-  static async load(reader: CheckpointReader, part: Part, ids: ReadonlyMap<string, Int32Array> = new Map()): Promise<PartWeights> {
-    const weights = new PartWeights(reader.source);
+  /** `ids`: which rows of each table will be asked for; others are not read. `read`: how matrices are kept, in their storage type by default. */
+  static async load(reader: CheckpointReader, part: Part, ids: ReadonlyMap<string, Int32Array> = new Map(), read = readMatrix): Promise<PartWeights> {
+    const weights = new PartWeights(reader.source, read);
     try {
       for (const spec of part.linears) await weights.#linear(reader, spec);
       for (const { name } of part.vectors) weights.#vectors.set(name, tf.keep(tf.tensor1d(await readVector(reader, name))));
@@ -48,7 +67,7 @@ export class PartWeights implements Scope, Disposable {
 
   async #linear(reader: CheckpointReader, spec: LinearSpec): Promise<void> {
     const [rows, columns] = spec.transposed === true ? [spec.in, spec.out] : [spec.out, spec.in];
-    const matrix = await readMatrix(reader, `${spec.module}.weight`, rows, columns);
+    const matrix = await this.read(reader, `${spec.module}.weight`, rows, columns);
     const bias = spec.bias ? tf.keep(tf.tensor1d(await readVector(reader, `${spec.module}.bias`))) : undefined;
     this.#layers.set(spec.module, { spec, matrix, bias });
   }

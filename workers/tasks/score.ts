@@ -25,6 +25,7 @@ export async function score(state: WorkerState, task: ScoreTask, control: TaskCo
   const opened: Opened[] = [];
   for (const ref of task.reference === undefined ? [task.model] : [task.model, task.reference]) opened.push({ ref, ...(await openModel(state, ref)) });
   checkVocabularies(opened);
+  checkTokens(opened[0]!, task.sequences);
   // what the last token predicts is not asked for
   const inputs = new Sequences(task.sequences.map((s) => s.subarray(0, -1)));
   using sides = await runSides(opened, inputs, task, backend, control);
@@ -42,6 +43,14 @@ function checkVocabularies([model, reference]: readonly Opened[]): void {
   const [own, other] = [model!.model.head.vocabulary, reference?.model.head.vocabulary];
   if (other === undefined || other === own) return;
   throw new PithError('VOCABULARY_MISMATCH', { file: model!.ref.checkpoint.path, got: own, reference: reference!.ref.checkpoint.path, expected: other });
+}
+
+/** Also the tokens that are only predicted. */
+function checkTokens({ ref, model: { head } }: Opened, sequences: readonly Int32Array[]): void {
+  for (const ids of sequences) {
+    const got = ids.find((id) => id < 0 || id >= head.vocabulary);
+    if (got !== undefined) throw new PithError('TOKEN_RANGE', { file: ref.checkpoint.path, tensor: head.weight, expected: head.vocabulary, got });
+  }
 }
 
 interface RunSide extends ScoredSide {

@@ -1,0 +1,101 @@
+/** The checkpoints of an evaluation: opened as they will be run, configs read, tokenizers that must agree. */
+import { PithError } from '../core/errors.js';
+import { byteLength } from '../core/shape.js';
+import type { CheckpointReader } from '../formats/checkpoint.js';
+import { requireCausalConfig } from '../models/config/parse.js';
+import type { CausalConfig } from '../models/config/types.js';
+import { leastBytes } from '../models/memory.js';
+import type { Tokenizer } from '../models/tokenizer/tokenizer.js';
+import type { ModelRef } from '../workers/messages.js';
+import { loadTokenizer } from '../workers/load-tokenizer.js';
+import { openAny } from '../workers/open.js';
+import { modelRef } from './model-ref.js';
+
+export class EvalModel implements AsyncDisposable {
+  #tokenizer: Promise<Tokenizer> | undefined;
+
+  private constructor(
+    readonly argument: string,
+    readonly ref: ModelRef,
+    readonly config: CausalConfig,
+    private readonly reader: CheckpointReader,
+  ) {}
+
+  /** NOT_FOUND (66) without config.json, MODEL_CONFIG (65) for one that describes no decoder. */
+  static async open(argument: string): Promise<EvalModel> {
+    const reader = await openAny(argument, { merged: 'F32' });
+    try {
+      const ref = await modelRef(argument, reader);
+      return new EvalModel(argument, ref, requireCausalConfig(ref.config, ref.configFile), reader);
+    } catch (error) {
+      await reader[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /** Of all tensors: what a pass counts for in the progress. */
+  get bytes(): number {
+    return [...this.reader.infos.values()].reduce((sum, t) => sum + byteLength(t.dtype, t.shape), 0);
+  }
+
+  /** What a worker needs at least for sequences of so many tokens. */
+  leastBytes(tokens: number): number {
+    return leastBytes(this.config, this.reader.infos, tokens);
+  }
+
+  tokenizer(): Promise<Tokenizer> {
+    this.#tokenizer ??= loadTokenizer(this.reader);
+    return this.#tokenizer;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.reader[Symbol.asyncDispose]();
+  }
+}
+
+/** All models or none; the first error closes what is open. */
+export async function openModels<K extends string>(
+  arguments_: Readonly<Partial<Record<K, string>>>,
+): Promise<{ models: Partial<Record<K, EvalModel>> } & AsyncDisposable> {
+  const models: Partial<Record<K, EvalModel>> = {};
+  const dispose = async (): Promise<void> => {
+    for (const m of new Set(Object.values<EvalModel | undefined>(models))) await m?.[Symbol.asyncDispose]();
+  };
+  const byArgument = new Map<string, EvalModel>();
+  try {
+    for (const [role, argument] of Object.entries<string | undefined>(arguments_)) {
+      if (argument === undefined) continue;
+      const model = byArgument.get(argument) ?? (await EvalModel.open(argument));
+      byArgument.set(argument, model);
+      models[role as K] = model;
+    }
+  } catch (error) {
+    await dispose();
+    throw error;
+  }
+  return { models, [Symbol.asyncDispose]: dispose };
+}
+
+/** Figures of two models can be compared only over the same tokens: VOCABULARY_MISMATCH, TOKENIZER_MISMATCH (65). */
+export async function checkComparable(model: EvalModel, other: EvalModel): Promise<void> {
+  const [own, expected] = [model.config.vocabSize, other.config.vocabSize];
+  const names = { file: model.argument, reference: other.argument };
+  if (own !== expected) throw new PithError('VOCABULARY_MISMATCH', { ...names, got: own, expected });
+  const [a, b] = await Promise.all([model.tokenizer(), tokenizerOrNone(other)]);
+  if (b === undefined) return;
+  for (let id = 0; id <= Math.max(a.maxId, b.maxId); id++) {
+    const [got, wanted] = [a.tokenOf(id), b.tokenOf(id)];
+    // rows that fill the embedding up may have a name in one of them only
+    if (got !== wanted && got !== undefined && wanted !== undefined) throw new PithError('TOKENIZER_MISMATCH', { ...names, token: id, got, expected: wanted });
+  }
+}
+
+/** The other model may be bare weights: its tokens are the first one's then. */
+async function tokenizerOrNone(model: EvalModel): Promise<Tokenizer | undefined> {
+  try {
+    return await model.tokenizer();
+  } catch (error) {
+    if (error instanceof PithError && error.code === 'TOKENIZER_MISSING') return undefined;
+    throw error;
+  }
+}
