@@ -10,14 +10,14 @@ const RULES = {
 };
 
 const count = (n: number): string => n.toLocaleString('en-US');
-/** Six digits, or down to the second of the error. */
-const value = (v: number, stderr: number): string => {
-  if (!(stderr > 0)) return v.toPrecision(6);
-  const digits = Math.min(8, Math.max(0, 1 - Math.floor(Math.log10(stderr))));
-  return `${v.toFixed(Math.max(digits, places(v)))} ± ${stderr.toFixed(digits)}`;
-};
-const places = (v: number): number => Math.min(8, Math.max(0, v === 0 ? 0 : 5 - Math.floor(Math.log10(Math.abs(v)))));
-const percent = (v: number, stderr: number): string => `${value(100 * v, 100 * stderr)} %`;
+/** Six digits, more where the error is smaller; the error to two. */
+const value = (v: number, stderr: number): string => rounded(v, stderr, Math.max(errorDigits(stderr), 5 - magnitude(v)));
+const percent = (v: number, stderr: number): string => `${rounded(100 * v, 100 * stderr, stderr > 0 ? errorDigits(100 * stderr) : 3)} %`;
+const rounded = (v: number, stderr: number, digits: number): string =>
+  stderr > 0 ? `${v.toFixed(clamped(digits))} ± ${stderr.toFixed(clamped(errorDigits(stderr)))}` : v.toFixed(clamped(digits));
+const errorDigits = (stderr: number): number => (stderr > 0 ? 1 - magnitude(stderr) : 0);
+const magnitude = (v: number): number => (v === 0 ? 0 : Math.floor(Math.log10(Math.abs(v))));
+const clamped = (digits: number): number => Math.min(10, Math.max(0, digits));
 const nats = (v: number): string => (v === 0 ? '0' : Math.abs(v) < 1e-3 ? v.toExponential(3) : v.toPrecision(4));
 
 export function describeEval(r: EvalReport): string {

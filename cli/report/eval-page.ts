@@ -94,7 +94,7 @@ async function lossFigure(bins: EvalDetails['byPosition'], names: readonly strin
 
 async function kldSection(r: EvalReport, { kld }: EvalDetails): Promise<Section> {
   const total = kld.reduce((sum, b) => sum + b.tokens, 0);
-  const name = (v: number): string => (v === 0 ? '0' : v === Infinity ? '' : v.toExponential(1));
+  const name = (v: number): string => (v === 0 ? '0' : v === Infinity ? '' : brief(v));
   const bars = kld.map((b) => ({ name: `${name(b.from)} – ${name(b.to)}`, value: b.tokens / total, text: percent(b.tokens / total) }));
   const { mean, median, p90, p95, p99, p999, max, min } = r.kld!;
   const rows = Object.entries({ mean, minimum: min, median, '90 %': p90, '95 %': p95, '99 %': p99, '99.9 %': p999, maximum: max });
@@ -117,7 +117,13 @@ function worstSection({ worst, kld }: EvalDetails): Section {
     { title: 'p', format: percent },
     ...(compared ? [{ title: "reference's likeliest" }, { title: "reference's p", format: percent }, { title: 'KLD', format: brief }] : []),
   ];
-  const row = (t: WorstToken) => [t.window, t.position, t.context, t.token, t.top, t.p, ...(compared ? [t.reference!.top, t.reference!.p, t.kld] : [])];
+  const row = (t: WorstToken) => [
+    t.window,
+    t.position,
+    ...[t.context, t.token, t.top].map(oneLine),
+    t.p,
+    ...(compared ? [oneLine(t.reference!.top), t.reference!.p, t.kld] : []),
+  ];
   return {
     title: 'Worst tokens',
     note: compared ? 'The tokens at which the distributions are farthest from the reference.' : 'The tokens with the least probability.',
@@ -125,11 +131,14 @@ function worstSection({ worst, kld }: EvalDetails): Section {
   };
 }
 
+/** Line ends as a sign: a cell has one line. */
+const oneLine = (text: string): string => text.replaceAll('\n', '\u21b5');
+
 function sampleSection({ prompt, text, tokens, temperature }: NonNullable<EvalReport['sample']>): Section {
   const columns = [{ title: 'prompt' }, { title: 'continuation' }];
   return {
     title: 'A sample',
     note: `${tokens} tokens${temperature === 0 ? ', always the likeliest' : ` at temperature ${temperature}`}.`,
-    table: { caption: 'Sample', columns, rows: [[prompt, text]] },
+    table: { caption: 'Sample', columns, rows: [[oneLine(prompt), oneLine(text)]] },
   };
 }

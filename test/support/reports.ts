@@ -1,6 +1,8 @@
 /** What `diff` and `inspect` report, without the work: for pages. */
 import { placeOf } from '../../models/place.js';
 import type { DiffedTensor, DiffReport } from '../../pipelines/diff.js';
+import { divergence, perplexity } from '../../pipelines/eval-figures.js';
+import type { EvalOutcome } from '../../pipelines/eval.js';
 import type { InspectReport } from '../../pipelines/inspect.js';
 import type { Spectrum } from '../../pipelines/spectrum.js';
 
@@ -48,4 +50,27 @@ export function inspectReport(names: readonly string[]): InspectReport {
     return { tensors: of.length, bytes: of.reduce((b, t) => b + t.bytes, 0) };
   };
   return { source: '/m/base', format: 'safetensors', warnings: [], files: [{ name: 'model.safetensors', bytes: totalBytes, tensors: names.length }], totalBytes, parameters: 32 * names.length, dtypes: { BF16: sum('BF16'), F32: sum('F32') }, metadata: {}, tensors }; // prettier-ignore
+}
+
+/** An evaluation of a few tokens with `token` as the worst one; `compared`: against a reference. */
+export function evalOutcome(token: string, compared: boolean): EvalOutcome {
+  const scores = (shift: number) => ({ nll: Float32Array.of(1 + shift, 2, 3), top: Int32Array.of(1, 2, 3) });
+  const result = { ...scores(0), ...(compared ? { reference: scores(0.5), kld: Float32Array.of(0.001, 0.02, 3) } : {}) };
+  const kld = divergence(result);
+  const bin = (from: number) => ({ from, to: from + 8, tokens: 3, nll: 2, ...(compared ? { referenceNll: 2.2, kld: 0.1 } : {}) });
+  const worst = { window: 0, position: 7, context: 'one\ntwo', token, top: EVIL, p: 0.01, ...(compared ? { reference: { top: EVIL, p: 0.5 }, kld: 3 } : {}) };
+  return {
+    report: {
+      checkpoint: '/m/small',
+      device: 'cpu',
+      dataset: '/d/text.jsonl',
+      protocol: 'gptq',
+      seqlen: 16,
+      windows: 1,
+      ...perplexity(result.nll),
+      ...(kld === undefined ? {} : { reference: '/m/large', kld }),
+      sample: { prompt: token, text: STEALTHY, tokens: 4, temperature: 0.5 },
+    },
+    details: { byPosition: [bin(0), bin(8)], kld: compared ? [{ from: 0, to: 0.1, tokens: 2 }, { from: 0.1, to: Infinity, tokens: 1 }] : [], worst: [worst] }, // prettier-ignore
+  };
 }

@@ -5,12 +5,13 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Page } from 'puppeteer-core';
 import { diffPage } from '../../../cli/report/diff-page.js';
+import { evalPage } from '../../../cli/report/eval-page.js';
 import { renderPage } from '../../../cli/report/page.js';
 import { rateDistortionPlot } from '../../../cli/report/rate-distortion.js';
 import { describeInChromium, openFile } from '../../support/chromium.js';
 import { pith } from '../../support/cli.js';
 import { tempDir, TINY } from '../../support/files.js';
-import { changed, diffReport, EVIL, spectrumOf } from '../../support/reports.js';
+import { changed, diffReport, evalOutcome, EVIL, spectrumOf } from '../../support/reports.js';
 
 /** The code that runs in the page; the compiler knows no DOM here, so it is text. */
 const evaluate = <T>(page: Page, code: string): Promise<T> => page.evaluate(code) as Promise<T>;
@@ -44,6 +45,7 @@ describeInChromium('cli/report', (browser) => {
     run('inspect', ['inspect', join(TINY, 'base'), '--spectrum']);
     const write = (name: string, page: string): void => writeFileSync((files[name] = join(path, `${name}.html`)), page);
     write('hostile', await diffPage(diffReport(40, [changed(EVIL, 0.5, { spectrum: spectrumOf([3, 2, 1]) })])));
+    write('eval', await evalPage(evalOutcome(EVIL, true)));
     // one of each colour
     const lossy = Array.from({ length: 7 }, (_, i) => ({ name: `method ${i}`, points: [1, 2, 4].map((k) => ({ ratio: 0.01 * k, error: (1 + i / 10) / k })) }));
     const series = [...lossy, { name: 'lossless', points: [{ ratio: 0.3, error: 0 }] }];
@@ -51,7 +53,7 @@ describeInChromium('cli/report', (browser) => {
   });
   after(() => dir?.[Symbol.dispose]());
 
-  for (const name of ['diff', 'inspect', 'hostile', 'frontier']) {
+  for (const name of ['diff', 'inspect', 'hostile', 'eval', 'frontier']) {
     for (const scheme of ['light', 'dark'] as const) {
       it(`${name}: nothing complains, nothing is asked for, all is readable: ${scheme}`, async () => {
         await using open = await openFile(browser(), files[name]!, { scheme });

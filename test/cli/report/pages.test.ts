@@ -3,9 +3,10 @@ import { expect } from 'chai';
 import { createHash } from 'node:crypto';
 import { heatCells, hasLayers, largestBars, panels, rowNames } from '../../../cli/report/by-layer.js';
 import { diffPage } from '../../../cli/report/diff-page.js';
+import { evalPage } from '../../../cli/report/eval-page.js';
 import { inspectPage } from '../../../cli/report/inspect-page.js';
 import { renderPage } from '../../../cli/report/page.js';
-import { changed, diffReport, EVIL, inspectReport, spectrumOf, STEALTHY } from '../../support/reports.js';
+import { changed, diffReport, evalOutcome, EVIL, inspectReport, spectrumOf, STEALTHY } from '../../support/reports.js';
 import { nodes, parseXml, type XmlNode } from '../../support/svg.js';
 
 /** The body as a tree: it is written so that an XML reader takes it. */
@@ -64,6 +65,19 @@ describe('cli/report pages', () => {
     expect(headings(bodyOf(await diffPage(left)))).to.not.include('Intruder dimensions');
     const partly = await diffPage(diffReport(2, [changed('big', 0.5, { intruders: { left: 'too large', leading: [], intruders: [] } })]));
     expect(partly).to.contain('1 left out, too large or not finite');
+  });
+
+  it('eval: loss by place, divergence where there is a reference, tokens as text', async () => {
+    const compared = bodyOf(await evalPage(evalOutcome(EVIL, true)));
+    expect(headings(compared)).to.deep.equal(['Loss by place in the window', 'Divergence from the reference', 'Worst tokens', 'A sample']);
+    expect(find(compared, 'h1').map((n) => n.text)).to.deep.equal(['small against large']);
+    const cells = find(compared, 'td').map(allText);
+    expect(cells).to.include.members([EVIL, 'one\u21b5two']);
+    expect(find(compared, 'script')).to.deep.equal([]);
+    const alone = bodyOf(await evalPage(evalOutcome('x', false)));
+    expect(headings(alone)).to.deep.equal(['Loss by place in the window', 'Worst tokens', 'A sample']);
+    const { report } = evalOutcome('x', false);
+    expect(headings(bodyOf(await evalPage({ report })))).to.deep.equal(['A sample']);
   });
 
   it('inspect: bytes by module and type, spectra where they were asked for', async () => {
