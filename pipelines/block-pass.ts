@@ -118,7 +118,14 @@ const passOf = (c: PassContext): SpooledPass => ({ settings: c.settings, model: 
 export async function* runTask<T extends Task>(c: PassContext, task: T, label: string): AsyncGenerator<ProgressEvent, ResultOf<T>, void> {
   const { job, pool, signal, progress } = c;
   let result: ResultOf<T> | undefined;
-  const options = { job, pool, maxMemoryBytes: c.settings.memoryBytes, signal, totalBytes: progress.totalBytes, doneBytes: pool.doneBytes + progress.resumedBytes };
+  const options = {
+    job,
+    pool,
+    maxMemoryBytes: c.settings.memoryBytes,
+    signal,
+    totalBytes: progress.totalBytes,
+    doneBytes: pool.doneBytes + progress.resumedBytes,
+  };
   yield* runJobs([{ task, bytes: 0, memoryBytes: 0, label }], options, (_, r) => {
     result = r;
     return undefined;
@@ -168,7 +175,11 @@ export function blockStep(c: PassContext, s: BlockStep): Step {
     reads: [hiddenName(s.block), ...(s.reads ?? [])],
     bytes: hiddenBytes(c),
     async *run() {
-      const places = placesOf(s.target, s.groups.map((g) => g.modules[0]!), s.statistics);
+      const places = placesOf(
+        s.target,
+        s.groups.map((g) => g.modules[0]!),
+        s.statistics,
+      );
       const task: BlockTask = {
         type: 'block',
         ...passOf(c),
@@ -224,7 +235,11 @@ export function blockGradientStep(
     reads: [hiddenName(s.block), after],
     bytes: GRADIENT_SHARE * hiddenBytes(c),
     async *run() {
-      const places = placesOf(s.target, s.modules.map((m) => m.module), s.statistics);
+      const places = placesOf(
+        s.target,
+        s.modules.map((m) => m.module),
+        s.statistics,
+      );
       const spool = (name: string): string => c.journal.spool(name);
       const task: BlockGradientTask = {
         type: 'block-gradient',

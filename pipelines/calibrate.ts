@@ -37,8 +37,8 @@ import { runSteps, stepsDone, type Step, type StepDone } from './steps.js';
 export interface CalibrateOptions extends RunOptions {
   readonly checkpoint: string;
   readonly out: string;
-  /** The sequences, once the checkpoint is open. */
-  readonly data: (reader: CheckpointReader) => Promise<CalibrationData>;
+  /** The sequences, once the checkpoint is open and its number of positions known. */
+  readonly data: (reader: CheckpointReader, positions: number) => Promise<CalibrationData>;
   readonly statistics: readonly Exclude<InputStatistic, 'tokens'>[];
   readonly fisher: readonly FisherStatistic[];
   /** By the name of a weight. */
@@ -93,7 +93,7 @@ export async function* calibrate(o: CalibrateOptions): Pipeline<CalibrateReport>
   await using pool = new WorkerPool({ threads: 1 });
   const model = await modelRef(o.checkpoint, reader);
   const shape = await pool.run({ type: 'model-shape', settings, model });
-  const plan = planOf(o, model, shape, await o.data(reader));
+  const plan = planOf(o, model, shape, await o.data(reader, shape.maxPositions));
   const request = { maxMemoryBytes: o.maxMemoryBytes, longest: plan.longest, groups: plan.groups, gram: o.statistics.includes('inputGram') };
   const memory = shareMemory(shape, { ...request, backward: o.fisher.length > 0, source: o.checkpoint });
   const predicted = predict(o, plan, memory, settings);
@@ -121,7 +121,9 @@ function planOf(o: CalibrateOptions, model: ModelRef, shape: ModelShapeResult, d
   const selected = (module: string): boolean => o.selects(`${module}.weight`);
   const modules = shape.blocks.map((b) => b.linears.filter((l) => selected(l.module)));
   if (modules.every((m) => m.length === 0)) {
-    throw new PithError('USAGE', { message: `${o.checkpoint}: no linear layer of its blocks is selected; the names are as "${shape.blocks[0]?.linears[0]?.module ?? ''}.weight"` });
+    throw new PithError('USAGE', {
+      message: `${o.checkpoint}: no linear layer of its blocks is selected; the names are as "${shape.blocks[0]?.linears[0]?.module ?? ''}.weight"`,
+    });
   }
   const own = shape.blocks.map((b) => b.groups.map((g) => ({ ...g, modules: g.modules.filter(selected) })).filter((g) => g.modules.length > 0));
   const groups = o.statistics.length === 0 ? own.map(() => []) : own;
@@ -172,7 +174,18 @@ async function* run(r: Run): AsyncGenerator<ProgressEvent, { bytes: number; cont
   writeTokens(tokens.file, plan.data.sequences);
   const files = prepareStats(journal.spool(RESULT), manifestOf(o, plan, setup.contentHash), plan.tensors);
   const progress = { totalBytes: 0, resumedBytes: 0 };
-  const c: PassContext = { job: JOB, pool, journal, signal: o.signal, settings: r.settings, model: plan.model, shape: plan.shape, tokens, memory: setup.memory, progress };
+  const c: PassContext = {
+    job: JOB,
+    pool,
+    journal,
+    signal: o.signal,
+    settings: r.settings,
+    model: plan.model,
+    shape: plan.shape,
+    tokens,
+    memory: setup.memory,
+    progress,
+  };
   let loss: number | undefined;
   const steps = stepsOf(c, o, plan, { file: RESULT, places: () => files.places }, (mean) => (loss = mean));
   const all = { journal, steps, keep: new Set([RESULT, 'tokens']) };

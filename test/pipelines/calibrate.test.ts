@@ -283,7 +283,8 @@ describe('pipelines/calibrate', function () {
     expect(existsSync(out)).to.be.false;
   });
 
-  const follow = (out: string, more: Parameters<typeof optionsFor>[3]): ReturnType<typeof calibrate> => calibrate(optionsFor(modelFolder('gpt2'), out, dataOf(IDS), more));
+  const follow = (out: string, more: Parameters<typeof optionsFor>[3]): ReturnType<typeof calibrate> =>
+    calibrate(optionsFor(modelFolder('gpt2'), out, dataOf(IDS), more));
 });
 
 function cleanup(folder: string, keep: readonly string[]): void {

@@ -62,7 +62,14 @@ function power({ m, n, count, read }: Gradients, sweeps: number): { a: Float64Ar
 }
 
 /** out += H X H^T, H (rows, inner) by `at`. */
-function sandwich(g: Float32Array, rows: number, inner: number, x: Float64Array, out: Float64Array, at: (g: Float32Array, i: number, j: number) => number): void {
+function sandwich(
+  g: Float32Array,
+  rows: number,
+  inner: number,
+  x: Float64Array,
+  out: Float64Array,
+  at: (g: Float32Array, i: number, j: number) => number,
+): void {
   const hx = new Float64Array(rows * inner);
   for (let i = 0; i < rows; i++) for (let k = 0; k < inner; k++) for (let j = 0; j < inner; j++) hx[i * inner + j]! += at(g, i, k) * x[k * inner + j]!;
   for (let i = 0; i < rows; i++) for (let j = 0; j < rows; j++) for (let k = 0; k < inner; k++) out[i * rows + j]! += hx[i * inner + k]! * at(g, j, k);
@@ -115,7 +122,10 @@ describe('Kronecker pair of a Fisher matrix', () => {
   it('one gradient, none that is not zero', async () => {
     await eachOps((ops) => {
       // G = u v^T: A = v v^T, B = u u^T
-      const [u, v] = [[3, 4], [0, 0.6, 0.8]];
+      const [u, v] = [
+        [3, 4],
+        [0, 0.6, 0.8],
+      ];
       const g = Float32Array.from({ length: 6 }, (_, i) => u[Math.floor(i / 3)]! * v[i % 3]!);
       const { a, b } = kroneckerPair(of(2, 3, [g]), { ops, checkpointCancel: noCancel });
       expect(cosine(a, [0, 0, 0, 0, 0.36, 0.48, 0, 0.48, 0.64])).to.be.above(1 - 1e-6);
