@@ -41,7 +41,8 @@ export function partBytes(part: Part, reader: CheckpointReader): number {
 export function planForward(model: TokenModel, reader: CheckpointReader, sequences: Sequences, o: PlanOptions): ForwardPlan {
   const weights = Math.max(...[model.input, ...model.blocks, model.output].map((p) => partBytes(p, reader)));
   const longest = Math.max(0, ...sequences.all.map((s) => s.length));
-  const token = tokenBytes(model, longest, o.wholeScores);
+  const { fixed, perToken } = tokenBytes(model, o.wholeScores);
+  const token = fixed + longest * perToken;
   const least = weights + longest * token;
   if (least > o.memoryBytes) {
     const megabytes = (bytes: number): string => `${Math.ceil(bytes / 1e6)} MB`;
@@ -61,8 +62,10 @@ export function planForward(model: TokenModel, reader: CheckpointReader, sequenc
   };
 }
 
-function tokenBytes({ config, blocks }: TokenModel, longest: number, wholeScores: boolean): number {
-  const outputs = blocks[0]?.linears.reduce((sum, l) => sum + l.out, 0) ?? 0;
+/** What a token takes while its batch is in a block: each linear's output twice and the residual stream; scores for each token of its sequence. */
+export function tokenBytes(model: TokenModel, wholeScores: boolean): { readonly fixed: number; readonly perToken: number } {
+  const { hiddenSize } = model.config;
+  const outputs = model.blocks[0]?.linears.reduce((sum, l) => sum + l.out, 0) ?? 0;
   // scores, what is added to them, their softmax and its input
-  return activationBytes({ hiddenSize: config.hiddenSize, outputs, scores: wholeScores ? 4 * config.numHeads * longest : 0 });
+  return { fixed: activationBytes({ hiddenSize, outputs, scores: 0 }), perToken: wholeScores ? 16 * model.config.numHeads : 0 };
 }
