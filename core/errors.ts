@@ -13,6 +13,7 @@ export const ERRORS = {
   UNKNOWN_METHOD: [64, 'unknown {kind} method "{method}"{hint}; `pith methods list` shows them all'],
   TARGET_TOO_SMALL: [64, 'a target of {expected} bytes cannot be met: {message}; the least is {got} bytes'],
   NO_BUDGET: [64, 'method "{method}" cannot be given a size: its bytes follow from the data'],
+  SEQLEN: [64, '{file}: sequences of {got} tokens; the model has {expected} positions'],
   BAD_CONFIG: [64, '{file}: {message}'],
   // 65: safetensors structure, one code per kind of fault
   HEADER_TOO_SMALL: [65, '{file}: header too small: expected at least 8 bytes, got {got}'],
@@ -96,6 +97,7 @@ export const ERRORS = {
   STATS_MALFORMED: [65, '{file}: damaged statistics: {message}'],
   STATS_MODEL: [65, '{file}: statistics of another model ({model}): expected content {expected}, got {got}'],
   STATS_MISSING: [65, '{file}: no {statistic} of module "{module}" in it; see --stats and --fisher of `pith calibrate`'],
+  GRADIENT_NOT_FINITE: [65, '{file}: the gradient of module "{module}" is not finite in sequence {sequence}'],
   INPUT_NOT_FINITE: [65, '{file}: the input of module "{module}" is not finite in sequence {sequence}, token {token}'],
   // 65: stores
   NOT_A_STORE: [65, '{file}: not a pith store: {message}'],

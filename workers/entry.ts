@@ -49,6 +49,16 @@ async function dispatch(task: Task, control: TaskControl): Promise<unknown> {
       return (await import('./tasks/score.js')).score(state, task, control);
     case 'generate':
       return (await import('./tasks/generate.js')).generate(state, task, control);
+    case 'model-shape':
+      return (await import('./tasks/block.js')).modelShape(state, task);
+    case 'embed':
+      return (await import('./tasks/block.js')).embed(state, task, control);
+    case 'block':
+      return (await import('./tasks/block.js')).block(state, task, control);
+    case 'head-gradient':
+      return (await import('./tasks/gradient.js')).headGradient(state, task, control);
+    case 'block-gradient':
+      return (await import('./tasks/gradient.js')).blockGradient(state, task, control);
     case 'store-scan':
       return (await import('./tasks/store-scan.js')).storeScan(state, task, control);
     case 'store-put':

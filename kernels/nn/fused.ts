@@ -12,6 +12,7 @@ import { inputSumKernels } from './input-sums.js';
 import { normKernels } from './norm.js';
 import { rotaryKernels } from './rotary.js';
 import { tokenScoreKernels } from './token-scores.js';
+import { weightGradientKernels } from './weight-gradient.js';
 
 const ALL: readonly FusedKernel[] = [
   ...normKernels,
@@ -23,6 +24,7 @@ const ALL: readonly FusedKernel[] = [
   ...embeddingKernels,
   ...inputSumKernels,
   ...tokenScoreKernels,
+  ...weightGradientKernels,
 ];
 
 /** What the kernels were made for. */

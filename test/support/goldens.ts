@@ -79,6 +79,24 @@ export const modelNames = (): string[] => readdirSync(join(GOLDEN, 'models')).so
 export const modelConfigOf = (name: string): unknown => JSON.parse(readFileSync(join(modelFolder(name), 'config.json'), 'utf8'));
 export const modelGolden = (name: string): Golden<ModelDocument> => read(join(modelFolder(name), 'golden.json'), join(modelFolder(name), 'golden.safetensors'));
 
+export interface CalibrationDocument {
+  readonly tolerance: { readonly inputs: number; readonly gradients: number; readonly kronecker: number };
+  /** Mean over sequences that predict something, nats. */
+  readonly loss: number;
+  /** Blocks whose Kronecker factors are stored. */
+  readonly kroneckerBlocks: readonly number[];
+  readonly sequences: readonly (readonly number[])[];
+}
+
+/** Statistics of a model's layers; `tiny` is the shipped base, the others are models of `modelNames`. */
+export const calibrationGolden = (name: string): Golden<CalibrationDocument> =>
+  read(join(GOLDEN, 'calibrate', `${name}.json`), join(GOLDEN, 'calibrate', `${name}.safetensors`));
+export const calibrationNames = (): string[] =>
+  readdirSync(join(GOLDEN, 'calibrate'))
+    .filter((f) => f.endsWith('.json'))
+    .map((f) => f.slice(0, -'.json'.length))
+    .sort();
+
 /** Largest absolute difference; infinite where the lengths differ or a value is not a number. */
 export function maxDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
   if (a.length !== b.length) return Infinity;

@@ -112,7 +112,10 @@ export async function finishAll(run: ForwardRun, batches: Batches): Promise<void
   for (const b of run.sequences.batches(run.batchTokens)) await step(run, b, batches, (_, x) => run.model.finish(weights, x!));
 }
 
-async function step(run: ForwardRun, b: SequenceBatch, batches: Batches, f: (batch: Batch, x: tf.Tensor2D | undefined) => tf.Tensor2D): Promise<void> {
+type OfBatch = (batch: Batch, x: tf.Tensor2D | undefined) => tf.Tensor2D;
+
+/** One batch: f takes its hidden states and gives what is written in their place. */
+export async function step(run: ForwardRun, b: SequenceBatch, batches: Batches, f: OfBatch): Promise<void> {
   run.checkpointCancel();
   const { hidden, sequences, model } = run;
   const batch = batches.get(b, model.bidirectional === true ? sequences.mask(b) : undefined);
@@ -131,7 +134,8 @@ function reportBatch({ report, sequences }: ForwardRun, b: SequenceBatch): void 
   report(b.members.reduce((sum, m) => sum + sequences.all[m]!.length, 0));
 }
 
-function gather(hidden: HiddenStates, runs: ReturnType<Sequences['runs']>, rows: number, width: number): Float32Array {
+/** Rows of a batch, zeros where a sequence has ended. */
+export function gather(hidden: HiddenStates, runs: ReturnType<Sequences['runs']>, rows: number, width: number): Float32Array {
   const [first] = runs;
   if (runs.length === 1 && first![2] === rows) return hidden.read(first![1], rows);
   const out = new Float32Array(rows * width);

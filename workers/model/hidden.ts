@@ -22,11 +22,12 @@ function inMemory(rows: number, width: number): HiddenStates {
   };
 }
 
+const bytesOf = (v: Float32Array): Uint8Array => new Uint8Array(v.buffer, v.byteOffset, v.byteLength);
+
 function inFile(width: number, file: string): HiddenStates {
   const fd = io.openWrite(file, 'w+');
   // nothing is left behind, whatever happens
   unlinkSync(file);
-  const bytesOf = (v: Float32Array): Uint8Array => new Uint8Array(v.buffer, v.byteOffset, v.byteLength);
   return {
     read(start, count) {
       const values = new Float32Array(count * width);
@@ -35,5 +36,24 @@ function inFile(width: number, file: string): HiddenStates {
     },
     write: (start, values) => io.writeFully(fd, bytesOf(values), start * width * 4, file),
     [Symbol.dispose]: () => io.close(fd),
+  };
+}
+
+/** States that are read from one file and written to another: what was there stays, so that a pass can be begun again. */
+export function spooledStates(width: number, from: string | undefined, to: string | undefined): HiddenStates {
+  const input = from === undefined ? undefined : io.openRead(from);
+  const output = to === undefined ? undefined : io.openWrite(to, 'w+');
+  return {
+    read(start, count) {
+      const values = new Float32Array(count * width);
+      io.readFully(input!, bytesOf(values), start * width * 4, from!);
+      return values;
+    },
+    write(start, values) {
+      if (output !== undefined) io.writeFully(output, bytesOf(values), start * width * 4, to!);
+    },
+    [Symbol.dispose]() {
+      for (const fd of [input, output]) if (fd !== undefined) io.close(fd);
+    },
   };
 }

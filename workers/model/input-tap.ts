@@ -3,14 +3,8 @@ import * as tf from '#tf';
 import { PithError } from '../../core/errors.js';
 import { addRows, InputSums, type AddedRows } from '../../kernels/nn/input-sums.js';
 import type { Scope } from '../../models/graph.js';
+import type { InputGroup } from '../messages.js';
 import type { SequenceBatch, Sequences } from './sequences.js';
-
-/** Modules that are fed the same tensor; the first one stands for all. */
-export interface InputGroup {
-  readonly modules: readonly string[];
-  /** Channels. */
-  readonly in: number;
-}
 
 /** Thrown out of a block when everything that was asked for has been seen: its output is not wanted. */
 export class SeenEnough extends Error {}
