@@ -19,10 +19,11 @@ import type {
   TokenFile,
   Written,
 } from '../workers/messages.js';
+import * as io from '../formats/io.js';
 import type { WorkerPool } from '../workers/pool.js';
 import type { Journal } from './journal.js';
 import { runJobs } from './schedule.js';
-import type { SpoolPart, Step, StepDone } from './steps.js';
+import { runSteps, stepsDone, type SpoolPart, type Step, type StepDone } from './steps.js';
 
 /** What the steps of one pass share. */
 export interface PassContext {
@@ -35,8 +36,34 @@ export interface PassContext {
   readonly shape: ModelShapeResult;
   readonly tokens: TokenFile;
   readonly memory: PassMemory;
-  /** Of the whole run, and of what an earlier one did of it. */
+  /** Of all steps, and of those that an earlier run did; what the pool reported before the first step is taken off. */
   readonly progress: { totalBytes: number; resumedBytes: number };
+}
+
+const TOKENS = 'tokens';
+
+/** Writes the sequences into the spool. */
+export function passContext(o: Omit<PassContext, 'tokens' | 'progress'>, sequences: readonly Int32Array[]): PassContext {
+  const file = o.journal.spool(TOKENS);
+  const fd = io.openWrite(file, 'w+');
+  try {
+    for (const s of sequences) io.writeFully(fd, new Uint8Array(s.buffer, s.byteOffset, s.byteLength), null, file);
+  } finally {
+    io.close(fd);
+  }
+  return { ...o, tokens: { file, lengths: sequences.map((s) => s.length) }, progress: { totalBytes: 0, resumedBytes: 0 } };
+}
+
+/** Runs the steps that are not done; `keep`: spool files that outlast them. */
+export async function* runPass(c: PassContext, steps: readonly Step[], keep: readonly string[]): AsyncGenerator<ProgressEvent, void, void> {
+  const plan = { journal: c.journal, steps, keep: new Set([TOKENS, ...keep]) };
+  const first = stepsDone(plan);
+  const bytesOf = (some: readonly Step[]): number => some.reduce((sum, s) => sum + s.bytes, 0);
+  const resumedBytes = bytesOf(steps.slice(0, first));
+  c.progress.totalBytes = bytesOf(steps);
+  c.progress.resumedBytes = resumedBytes - c.pool.doneBytes;
+  yield { type: 'job.start', job: c.job, totalBytes: c.progress.totalBytes, tasks: steps.length, resumedBytes };
+  yield* runSteps(plan, first);
 }
 
 export interface PassMemory {

@@ -6,10 +6,9 @@ import { byteLength } from '../core/shape.js';
 import type { TensorInfo } from '../core/tensor.js';
 import { pithVersion } from '../core/version.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
-import * as io from '../formats/io.js';
 import { INPUT_STATISTICS, statInfo, type FisherStatistic, type InputStatistic, type StatsManifest } from '../formats/stats/schema.js';
 import { prepareStats } from '../formats/stats/write.js';
-import type { InputGroup, LinearShape, ModelRef, ModelShapeResult, RunSettings, TokenFile } from '../workers/messages.js';
+import type { InputGroup, LinearShape, ModelRef, ModelShapeResult, RunSettings } from '../workers/messages.js';
 import { checkpointName, openAny } from '../workers/open.js';
 import { WorkerPool } from '../workers/pool.js';
 import {
@@ -20,6 +19,8 @@ import {
   headGradientStep,
   hiddenBytes,
   passBytes,
+  passContext,
+  runPass,
   shareMemory,
   tokenCount,
   type PassContext,
@@ -32,7 +33,7 @@ import { Journal, takeName } from './journal.js';
 import { modelRef } from './model-ref.js';
 import { checkOutput, requireSpace, RESULT } from './publish.js';
 import { resolveRunDevice, runSettings, type RunOptions } from './run-options.js';
-import { runSteps, stepsDone, type Step, type StepDone } from './steps.js';
+import type { Step, StepDone } from './steps.js';
 
 export interface CalibrateOptions extends RunOptions {
   readonly checkpoint: string;
@@ -169,31 +170,12 @@ interface Setup {
 async function* run(r: Run): AsyncGenerator<ProgressEvent, { bytes: number; contentHash: string; loss: number | undefined }, void> {
   const { o, plan, journal, pool } = r;
   const setup = (journal.done.get(SETUP)?.result as Setup | undefined) ?? (yield* firstSetup(r));
-  const lengths = plan.data.sequences.map((s) => s.length);
-  const tokens: TokenFile = { file: journal.spool('tokens'), lengths };
-  writeTokens(tokens.file, plan.data.sequences);
   const files = prepareStats(journal.spool(RESULT), manifestOf(o, plan, setup.contentHash), plan.tensors);
-  const progress = { totalBytes: 0, resumedBytes: 0 };
-  const c: PassContext = {
-    job: JOB,
-    pool,
-    journal,
-    signal: o.signal,
-    settings: r.settings,
-    model: plan.model,
-    shape: plan.shape,
-    tokens,
-    memory: setup.memory,
-    progress,
-  };
+  const { model, shape, data } = plan;
+  const c = passContext({ job: JOB, pool, journal, signal: o.signal, settings: r.settings, model, shape, memory: setup.memory }, data.sequences);
   let loss: number | undefined;
   const steps = stepsOf(c, o, plan, { file: RESULT, places: () => files.places }, (mean) => (loss = mean));
-  const all = { journal, steps, keep: new Set([RESULT, 'tokens']) };
-  const first = stepsDone(all);
-  progress.totalBytes = steps.reduce((sum, s) => sum + s.bytes, 0);
-  progress.resumedBytes = steps.slice(0, first).reduce((sum, s) => sum + s.bytes, 0) - pool.doneBytes;
-  yield { type: 'job.start', job: JOB, totalBytes: progress.totalBytes, tasks: steps.length, resumedBytes: progress.resumedBytes + pool.doneBytes };
-  yield* runSteps(all, first);
+  yield* runPass(c, steps, [RESULT]);
   files.finish();
   return { bytes: files.bytes, contentHash: setup.contentHash, loss };
 }
@@ -204,15 +186,6 @@ async function* firstSetup({ o, plan, memory, pool, journal, reader }: Run): Asy
   const setup: Setup = { contentHash, memory };
   journal.append(SETUP, { parts: [], result: setup });
   return setup;
-}
-
-function writeTokens(file: string, sequences: readonly Int32Array[]): void {
-  const fd = io.openWrite(file, 'w+');
-  try {
-    for (const s of sequences) io.writeFully(fd, new Uint8Array(s.buffer, s.byteOffset, s.byteLength), null, file);
-  } finally {
-    io.close(fd);
-  }
 }
 
 function manifestOf(o: CalibrateOptions, { data, longest, alias }: Plan, contentHash: string): StatsManifest {

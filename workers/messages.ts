@@ -361,10 +361,9 @@ export interface TokenFile {
   readonly lengths: readonly number[];
 }
 
-/** Tensors that take the place of the checkpoint's: those of a safetensors file, by name. */
+/** A safetensors file whose tensors take the place of the checkpoint's that have their names; its others are its own. */
 export interface OverlayRef {
   readonly file: string;
-  readonly names: readonly string[];
 }
 
 /** What all tasks of a pass over a model share whose sequences and hidden states lie in files. */

@@ -125,7 +125,8 @@ function bind(path: string, lib: KoffiLib): Blas {
       return threads;
     },
     setThreads(n) {
-      if (threads !== n) setter?.(n);
+      // the process's other threads may have set it since
+      setter?.(n);
       threads = n;
     },
     sgemm: call(sgemm),

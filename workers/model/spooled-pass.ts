@@ -60,13 +60,19 @@ export async function openPass(state: WorkerState, task: SpooledPass, files: Spo
 
 async function withOverlay(under: CheckpointReader, overlay: readonly OverlayRef[]): Promise<{ reader: CheckpointReader; opened: CheckpointReader[] }> {
   const opened: CheckpointReader[] = [];
-  let reader = under;
-  for (const { file, names } of overlay) {
-    const over = await openCheckpoint(file);
-    opened.push(over);
-    reader = new OverlayReader(reader, over, names);
+  try {
+    let reader = under;
+    for (const { file } of overlay) {
+      const over = await openCheckpoint(file);
+      opened.push(over);
+      const names = [...over.infos.keys()].filter((name) => under.infos.has(name));
+      reader = new OverlayReader(reader, over, names);
+    }
+    return { reader, opened };
+  } catch (error) {
+    for (const r of opened) await r[Symbol.asyncDispose]();
+    throw error;
   }
-  return { reader, opened };
 }
 
 function readTokens({ file, lengths }: TokenFile): Sequences {

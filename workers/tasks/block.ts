@@ -1,11 +1,13 @@
 /** The tasks of a forward pass block by block: what the blocks are, embeddings, one block with statistics of its layers' inputs. */
 import { statName, type InputStatistic } from '../../formats/stats/schema.js';
 import type { InputSums } from '../../kernels/nn/input-sums.js';
+import type { CausalModel } from '../../models/causal.js';
+import { activationBytes } from '../../models/memory.js';
 import type { BlockResult, BlockTask, EmbedResult, EmbedTask, FilePlace, ModelShapeResult, ModelShapeTask, Written } from '../messages.js';
 import { embedAll, runBlock, runTapped } from '../model/forward.js';
 import { InputTap } from '../model/input-tap.js';
 import { openModel } from '../model/open-model.js';
-import { partBytes, tokenBytes } from '../model/plan.js';
+import { partBytes } from '../model/plan.js';
 import { inputGroups } from '../model/probe.js';
 import { openPass } from '../model/spooled-pass.js';
 import type { TaskControl, WorkerState } from '../state.js';
@@ -28,6 +30,13 @@ export async function modelShape(state: WorkerState, task: ModelShapeTask): Prom
     })),
     tokenBytes: tokenBytes(model, backend.blas === undefined),
   };
+}
+
+function tokenBytes({ config, blocks }: CausalModel, wholeScores: boolean): ModelShapeResult['tokenBytes'] {
+  const outputs = Math.max(0, ...blocks.map((b) => b.linears.reduce((sum, l) => sum + l.out, 0)));
+  const fixed = activationBytes({ hiddenSize: config.hiddenSize, outputs, scores: 0 });
+  // scores, what is added to them, their softmax and its input
+  return { fixed, perToken: wholeScores ? activationBytes({ hiddenSize: config.hiddenSize, outputs, scores: 4 * config.numHeads }) - fixed : 0 };
 }
 
 export async function embed(state: WorkerState, task: EmbedTask, control: TaskControl): Promise<EmbedResult> {

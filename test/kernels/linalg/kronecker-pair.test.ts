@@ -45,7 +45,9 @@ const dot = (x: ArrayLike<number>, y: ArrayLike<number>): number => Array.from(x
 const cosine = (x: ArrayLike<number>, y: ArrayLike<number>): number => dot(x, y) / Math.sqrt(dot(x, x) * dot(y, y));
 
 /** Leading singular pair of the rearrangement by plain power iteration in f64: slow and surely right. */
-function power({ m, n, count, read }: Gradients, sweeps: number): { a: Float64Array; b: Float64Array } {
+function power(gradients: Gradients, sweeps: number): { a: Float64Array; b: Float64Array } {
+  const { m, n, count } = gradients;
+  const read = (t: number): Float32Array => gradients.read(t);
   let a = new Float64Array(n * n);
   for (let i = 0; i < n; i++) a[i * n + i] = 1;
   let b = new Float64Array(m * m);
