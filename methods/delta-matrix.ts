@@ -1,6 +1,5 @@
 /** The difference of two tensors as an f32 matrix, read in panels: what most lossy codecs start from. */
 import { DTYPES } from '../core/dtype.js';
-import { sumOfSquares } from '../kernels/linalg/truncated-svd.js';
 import { isDense, PanelKernel, type DenseDType } from '../kernels/lowrank/panel.js';
 import { matrixShape } from '../core/shape.js';
 import type { Ctx } from './define.js';
@@ -35,10 +34,25 @@ export interface DeltaSums {
   readonly squares: number;
 }
 
+/** A panel of D = f32(W1) - f32(W0). */
+export interface DeltaPanel {
+  /** Place of its first value. */
+  readonly at: number;
+  readonly delta: Float32Array;
+  /** Sums of |D| and D^2, not finite when a value is not. */
+  readonly magnitude: number;
+  readonly squares: number;
+  /** Every stored byte agrees. */
+  readonly same: boolean;
+  /** The base's stored bytes. */
+  readonly base: Uint8Array;
+}
+
 /** One per codec and thread: its scratch is used again for every tensor. */
 export class DeltaMatrix {
   #kernel: Promise<PanelKernel> | undefined;
   #scratch = new Float32Array(0);
+  #panel = new Float32Array(0);
   /** One panel of base and tuned, up to 4 bytes a value. */
   readonly #stored = [new Uint8Array(4 * PANEL_VALUES), new Uint8Array(4 * PANEL_VALUES)] as const;
 
@@ -51,12 +65,13 @@ export class DeltaMatrix {
     const values = tuned.byteLength / (DTYPES[tuned.dtype].bits / 8);
     if (this.#scratch.length < values || this.#scratch.length > 4 * values + PANEL_VALUES) this.#scratch = new Float32Array(values);
     const delta = this.#scratch.subarray(0, values);
-    let same = true;
-    await this.each(c, base, tuned, (at, panel, equal) => {
-      delta.set(panel, at);
-      same &&= equal;
-    });
-    return { delta, same, norm: sumOfSquares(delta) };
+    let [same, norm] = [true, 0];
+    const add = (p: DeltaPanel): void => {
+      same &&= p.same;
+      norm += p.squares;
+    };
+    await this.#panelsOf(c, base, tuned, add, PANEL_VALUES, (at, n) => delta.subarray(at, at + n));
+    return { delta, same, norm };
   }
 
   /** Sums over D in one pass; `act` meets the panels on the way. */
@@ -68,41 +83,44 @@ export class DeltaMatrix {
     panelValues = PANEL_VALUES,
   ): Promise<DeltaSums> {
     let [same, magnitude, squares] = [true, 0, 0];
-    const add = (at: number, delta: Float32Array, equal: boolean): void => {
-      same &&= equal;
-      for (let i = 0; i < delta.length; i++) {
-        const v = delta[i]!;
-        magnitude += v < 0 ? -v : v;
-        squares += v * v;
-      }
-      act(delta, at);
+    const add = (p: DeltaPanel): void => {
+      same &&= p.same;
+      magnitude += p.magnitude;
+      squares += p.squares;
+      act(p.delta, p.at);
     };
     await this.each(c, base, tuned, add, panelValues);
     return { same, magnitude, squares };
   }
 
-  /** Panels of D from front to back with the base's stored bytes; views that the next panel overwrites. */
-  async each(
+  /** Panels of D from front to back; views that the next panel overwrites. */
+  async each(c: Ctx, base: TensorSource, tuned: TensorSource, act: (panel: DeltaPanel) => void | Promise<void>, panelValues = PANEL_VALUES): Promise<void> {
+    if (this.#panel.length < panelValues) this.#panel = new Float32Array(panelValues);
+    await this.#panelsOf(c, base, tuned, act, panelValues, (_, n) => this.#panel.subarray(0, n));
+  }
+
+  /** `place`: where the n values from `at` on go. */
+  async #panelsOf(
     c: Ctx,
     base: TensorSource,
     tuned: TensorSource,
-    act: (at: number, delta: Float32Array, same: boolean, base: Uint8Array) => void | Promise<void>,
-    panelValues = PANEL_VALUES,
+    act: (panel: DeltaPanel) => void | Promise<void>,
+    panelValues: number,
+    place: (at: number, n: number) => Float32Array,
   ): Promise<void> {
     const kernel = await this.panels();
     const width = DTYPES[tuned.dtype].bits / 8;
     const values = tuned.byteLength / width;
     const buffers = panelValues <= PANEL_VALUES ? this.#stored : ([new Uint8Array(4 * panelValues), new Uint8Array(4 * panelValues)] as const);
-    const panel = new Float32Array(Math.min(panelValues, values));
     for (let at = 0; at < values; at += panelValues) {
       c.checkpointCancel();
-      const out = panel.subarray(0, Math.min(panelValues, values - at));
-      const [a, b] = [buffers[0].subarray(0, out.length * width), buffers[1].subarray(0, out.length * width)];
+      const delta = place(at, Math.min(panelValues, values - at));
+      const [a, b] = [buffers[0].subarray(0, delta.length * width), buffers[1].subarray(0, delta.length * width)];
       await base.readInto(at * width, a);
       await tuned.readInto(at * width, b);
-      kernel.subtract(tuned.dtype as DenseDType, b, a, out);
-      await act(at, out, Buffer.compare(a, b) === 0, a);
-      c.report(out.length * width);
+      const [magnitude, squares] = kernel.subtract(tuned.dtype as DenseDType, b, a, delta);
+      await act({ at, delta, magnitude, squares, same: Buffer.compare(a, b) === 0, base: a });
+      c.report(delta.length * width);
     }
   }
 }

@@ -44,7 +44,7 @@ export async function addInPanels(c: Ctx, panels: PanelKernel, base: TensorSourc
   const dtype = target.dtype as DenseDType;
   const rows = Math.min(m, rowPanel(n) / n);
   const rowBytes = byteLength(dtype, [n]);
-  const [stored, delta] = [new Uint8Array(rows * rowBytes), new Float32Array(rows * n)];
+  const [stored, delta] = [panels.stored(rows * rowBytes), new Float32Array(rows * n)];
   for (let i = 0; i < m; i += rows) {
     c.checkpointCancel();
     const count = Math.min(rows, m - i);
@@ -72,7 +72,7 @@ export async function addFactored(
   const rows = Math.min(m, rowPanel(n) / n);
   const rowBytes = byteLength(dtype, [n]);
   const factored = panels.factor(a, r, n, rows);
-  const stored = new Uint8Array(rows * rowBytes);
+  const stored = panels.stored(rows * rowBytes);
   for (let i = 0; i < m; i += rows) {
     c.checkpointCancel();
     const count = Math.min(rows, m - i);

@@ -9,7 +9,6 @@ const PANEL_BYTES = 1 << 20;
 
 export class ErrorSink implements TensorSink {
   readonly #hash = new HashingSink();
-  readonly #buffers = { base: new Uint8Array(PANEL_BYTES), tuned: new Uint8Array(PANEL_BYTES) };
   #error = 0;
   #delta = 0;
 
@@ -25,8 +24,8 @@ export class ErrorSink implements TensorSink {
     const end = Math.min(position + bytes.length, this.base.byteLength);
     for (let at = position; at < end; at += PANEL_BYTES) {
       const n = Math.min(PANEL_BYTES, end - at);
-      const base = this.#buffers.base.subarray(0, n);
-      const tuned = this.#buffers.tuned.subarray(0, n);
+      const base = panelBuffer(n, 'error base');
+      const tuned = panelBuffer(n, 'error tuned');
       await this.base.readInto(at, base);
       await this.tuned.readInto(at, tuned);
       const [error, delta] = this.kernel.squares(this.tuned.dtype, bytes.subarray(at - position, at - position + n), tuned, base);

@@ -8,6 +8,9 @@ import type { TensorSink, TensorSource } from '../methods/kinds.js';
 import { PithError } from '../core/errors.js';
 import { panelBuffer } from '../core/panel-buffer.js';
 
+/** Up to this size a source that is read several times is read from its file once. */
+const KEPT_BYTES = 4 << 20;
+
 /** Hashes every byte once, at whichever read reaches it first in order; `digest` reads what nobody asked for. */
 export class HashingSource implements TensorSource {
   readonly name: string;
@@ -16,12 +19,13 @@ export class HashingSource implements TensorSource {
   readonly byteLength: number;
   readonly #hash: Hash = createHash('sha256');
   #hashed = 0;
+  #kept: Uint8Array | undefined;
 
   constructor(
     readonly reader: CheckpointReader,
     name: string,
-    /** Goes into the hash before the bytes. */
-    prefix: (info: TensorInfo) => string = () => '',
+    /** `prefix` goes into the hash before the bytes; `keep` names the thread's buffer that holds a small tensor from its first read on. */
+    private readonly options: { readonly prefix?: (info: TensorInfo) => string; readonly keep?: string } = {},
   ) {
     const info = reader.infos.get(name);
     if (info === undefined) throw new PithError('TENSOR_MISSING', { file: reader.source, tensor: name });
@@ -29,10 +33,20 @@ export class HashingSource implements TensorSource {
     this.dtype = info.dtype;
     this.shape = info.shape;
     this.byteLength = byteLength(info.dtype, info.shape);
-    this.#hash.update(prefix(info));
+    if (options.prefix !== undefined) this.#hash.update(options.prefix(info));
   }
 
   async readInto(begin: number, target: Uint8Array): Promise<void> {
+    if (this.options.keep !== undefined && this.byteLength <= KEPT_BYTES) {
+      if (this.#kept === undefined) {
+        this.#kept = panelBuffer(this.byteLength, this.options.keep);
+        await this.reader.readInto(this.name, 0, this.#kept);
+        this.#hash.update(this.#kept);
+        this.#hashed = this.byteLength;
+      }
+      target.set(this.#kept.subarray(begin, begin + target.length));
+      return;
+    }
     await this.reader.readInto(this.name, begin, target);
     const end = begin + target.length;
     if (begin <= this.#hashed && end > this.#hashed) {

@@ -10,8 +10,10 @@ export interface MatrixOps {
   multiply(transA: boolean, transB: boolean, m: number, n: number, k: number, a: Float32Array, b: Float32Array): Float32Array;
   /** The same in f64. */
   multiply64(transA: boolean, transB: boolean, m: number, n: number, k: number, a: Float64Array, b: Float64Array): Float64Array;
-  /** A^T A (n, n), or A A^T (m, m) with `rows`, for A (m, n); f32, both triangles. */
-  gram(a: Float32Array, m: number, n: number, rows: boolean): Float32Array;
+  /** C = alpha op(A) op(B) + beta C in place, f32; with beta 0 what C held does not matter. */
+  gemm(transA: boolean, transB: boolean, m: number, n: number, k: number, alpha: number, a: Float32Array, b: Float32Array, beta: number, c: Float32Array): void;
+  /** A^T A (n, n), or A A^T (m, m) with `rows`, for A (m, n); f32, both triangles. Into `out` where it is given. */
+  gram(a: Float32Array, m: number, n: number, rows: boolean, out?: Float32Array): Float32Array;
 }
 
 /** BLAS when the machine has one and `blas` is not false. */
@@ -36,9 +38,12 @@ function blasOps(blas: Blas): MatrixOps {
       blas.dgemm(ta, tb, m, n, k, 1, a, ta ? m : k, b, tb ? k : n, 0, c, n);
       return c;
     },
-    gram(a, m, n, rows) {
+    gemm(ta, tb, m, n, k, alpha, a, b, beta, c) {
+      blas.sgemm(ta, tb, m, n, k, alpha, a, ta ? m : k, b, tb ? k : n, beta, c, n);
+    },
+    gram(a, m, n, rows, out) {
       const p = rows ? m : n;
-      const c = new Float32Array(p * p);
+      const c = out ?? new Float32Array(p * p);
       if (a.length > 0) blas.ssyrk(true, !rows, p, rows ? n : m, 1, a, n, 0, c, p);
       mirror(c, p);
       return c;
@@ -51,7 +56,10 @@ function mirror(c: Float32Array, p: number): void {
   const tile = 32;
   for (let i0 = 0; i0 < p; i0 += tile) {
     for (let j0 = 0; j0 <= i0; j0 += tile) {
-      for (let i = i0; i < Math.min(p, i0 + tile); i++) for (let j = j0; j < Math.min(i, j0 + tile); j++) c[i * p + j] = c[j * p + i]!;
+      const iEnd = Math.min(p, i0 + tile);
+      const jEnd = Math.min(p, j0 + tile);
+      for (let i = i0; i < iEnd; i++)
+        for (let j = j0, to = i * p + j0, from = j0 * p + i, end = Math.min(i, jEnd); j < end; j++, to++, from += p) c[to] = c[from]!;
     }
   }
 }
@@ -93,7 +101,16 @@ async function plainOps(): Promise<MatrixOps> {
     blas: undefined,
     multiply,
     multiply64: multiply64,
-    gram: (a, m, n, rows) => (rows ? multiply(false, true, m, m, n, a, a) : multiply(true, false, n, n, m, a, a)),
+    gemm(ta, tb, m, n, k, alpha, a, b, beta, c) {
+      const product = multiply(ta, tb, m, n, k, a, b);
+      for (let i = 0; i < product.length; i++) c[i] = alpha * product[i]! + (beta === 0 ? 0 : beta * c[i]!);
+    },
+    gram(a, m, n, rows, out) {
+      const g = rows ? multiply(false, true, m, m, n, a, a) : multiply(true, false, n, n, m, a, a);
+      if (out === undefined) return g;
+      out.set(g);
+      return out;
+    },
   };
 }
 

@@ -23,15 +23,25 @@ export function orthonormalBasis(y: Float32Array, m: number, k: number, ops: Mat
 }
 
 /**
- * A well-conditioned basis of the same span in f32, for the inside of an iteration: Q = Y L^-T with L L^T = Y^T Y. The span of
- * diag(L) tells how far it is from orthonormal; beyond what f32 holds the exact way is taken.
+ * out = a well-conditioned basis of the span of y (m, k) in f32, for the inside of an iteration: Q = Y D^-1 L^-T with D the columns'
+ * lengths and L L^T = D^-1 Y^T Y D^-1. The span of diag(L) tells how far it is from orthonormal; beyond what f32 holds the exact
+ * way is taken, which uses up y. Columns may differ in length by 1e9.
  */
-export function conditionedBasis(y: Float32Array, m: number, k: number, ops: MatrixOps): { q: Float32Array; span: number } {
-  const l = cholesky(new Float64Array(ops.multiply(true, false, k, k, m, y, y)), k);
-  let [low, high] = [Infinity, 0];
-  for (let i = 0; l !== undefined && i < k; i++) [low, high] = [Math.min(low, l[i * k + i]!), Math.max(high, l[i * k + i]!)];
-  if (l === undefined || high > F32_SPAN * low) return orthonormalBasis(y, m, k, ops);
-  return { q: ops.multiply(false, true, m, k, k, y, new Float32Array(invertLower(l, k))), span: high / low };
+export function conditionedBasis(y: Float32Array, m: number, k: number, ops: MatrixOps, out: Float32Array): void {
+  const h = new Float64Array(ops.multiply(true, false, k, k, m, y, y));
+  const inverse = Float64Array.from({ length: k }, (_, j) => (h[j * k + j]! > 0 ? 1 / Math.sqrt(h[j * k + j]!) : 0));
+  for (let i = 0; i < k; i++) for (let j = 0; j < k; j++) h[i * k + j] = h[i * k + j]! * inverse[i]! * inverse[j]!;
+  const l = cholesky(h, k);
+  let low = Infinity;
+  for (let i = 0; l !== undefined && i < k; i++) low = Math.min(low, l[i * k + i]!);
+  if (l === undefined || low * F32_SPAN < 1) {
+    for (let i = 0; i < m; i++) for (let j = 0; j < k; j++) y[i * k + j] = y[i * k + j]! * inverse[j]!;
+    out.set(orthonormalBasis(y, m, k, ops).q);
+    return;
+  }
+  const right = new Float32Array(invertLower(l, k));
+  for (let i = 0; i < k; i++) for (let j = 0; j <= i; j++) right[i * k + j] = right[i * k + j]! * inverse[j]!;
+  ops.gemm(false, true, m, k, k, 1, y, right, 0, out);
 }
 
 interface Pass {

@@ -17,7 +17,7 @@ export function isDense(dtype: DType): dtype is DenseDType {
 interface Exports {
   packColumns(a: number, rank: number, n: number, out: number): void;
   product(b: number, packed: number, rows: number, rank: number, n: number, out: number): void;
-  subtractBf16(tuned: number, base: number, out: number, n: number): void;
+  subtractBf16(tuned: number, base: number, out: number, n: number, sums: number): void;
   addBf16(base: number, delta: number, out: number, n: number): void;
   squaresBf16(what: number, tuned: number, base: number, n: number, out: number): void;
 }
@@ -37,27 +37,32 @@ export class PanelKernel {
     return new PanelKernel(memory, exports);
   }
 
+  #stored = new Uint8Array(0);
+
+  /** Room for stored rows on their way through, valid until the next call. */
+  stored(bytes: number): Uint8Array {
+    if (this.#stored.length < bytes) this.#stored = new Uint8Array(bytes);
+    return this.#stored.subarray(0, bytes);
+  }
+
   #reserve(bytes: number): void {
     const missing = FIRST_PAGE + bytes - this.memory.buffer.byteLength;
     if (missing > 0) this.memory.grow(Math.ceil(missing / FIRST_PAGE));
   }
 
-  /** out = f32(tuned) - f32(base), both in their storage type. */
-  subtract(dtype: DenseDType, tuned: Uint8Array, base: Uint8Array, out: Float32Array): void {
-    if (dtype !== 'BF16') {
-      const w1 = decodeF32(dtype, tuned);
-      const w0 = decodeF32(dtype, base);
-      for (let i = 0; i < out.length; i++) out[i] = w1[i]! - w0[i]!;
-      return;
-    }
+  /** out = f32(tuned) - f32(base), both in their storage type; the sums of |out| and of out^2, in f64. */
+  subtract(dtype: DenseDType, tuned: Uint8Array, base: Uint8Array, out: Float32Array): [magnitude: number, squares: number] {
+    if (dtype !== 'BF16') return difference(decodeF32(dtype, tuned), decodeF32(dtype, base), out);
     const n = out.length;
     const [t, b, o] = [FIRST_PAGE, FIRST_PAGE + align(2 * n), FIRST_PAGE + 2 * align(2 * n)];
-    this.#reserve(2 * align(2 * n) + 4 * n);
+    this.#reserve(2 * align(2 * n) + align(4 * n) + 64);
     const heap = new Uint8Array(this.memory.buffer);
     heap.set(tuned, t);
     heap.set(base, b);
-    this.wasm.subtractBf16(t, b, o, n);
+    const sums = new Float64Array(this.memory.buffer, o + align(4 * n), 2).fill(0);
+    this.wasm.subtractBf16(t, b, o, n, sums.byteOffset);
     out.set(new Float32Array(this.memory.buffer, o, n));
+    return [sums[0]!, sums[1]!];
   }
 
   /** [||what - tuned||^2, ||tuned - base||^2], all three of one storage type. */
@@ -134,6 +139,18 @@ export interface FactoredPanels {
 }
 
 const decodedLength = (dtype: DenseDType, bytes: Uint8Array): number => bytes.length / (dtype === 'F32' ? 4 : 2);
+
+/** out = w1 - w0, and the sums of |out| and of out^2. */
+export function difference(w1: Float32Array, w0: Float32Array, out: Float32Array): [magnitude: number, squares: number] {
+  let [magnitude, squares] = [0, 0];
+  for (let i = 0; i < out.length; i++) {
+    const d = Math.fround(w1[i]! - w0[i]!);
+    out[i] = d;
+    magnitude += Math.abs(d);
+    squares += d * d;
+  }
+  return [magnitude, squares];
+}
 
 function squares(w: Float32Array, w1: Float32Array, w0: Float32Array): [error: number, delta: number] {
   let error = 0;

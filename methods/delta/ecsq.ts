@@ -82,7 +82,7 @@ class Ecsq implements DeltaCodec {
       c,
       base,
       tuned,
-      async (_, delta, __, stored) => {
+      async ({ delta, base: stored }) => {
         const [q, k] = [levels.subarray(0, delta.length), classes.subarray(0, delta.length)];
         quantize(delta, step, q);
         sums.add(delta, q, step);

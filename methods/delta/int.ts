@@ -14,7 +14,7 @@ import type { TensorInfo } from '../../core/tensor.js';
 import { packCodes, packedBytes, unpackCodes } from '../../kernels/quant/pack.js';
 import { FITS, symmetricCodes, symmetricScale } from '../../kernels/quant/symmetric.js';
 import type { RateCurve } from '../../kernels/lowrank/water-fill.js';
-import { DECLINED, DeltaMatrix, isDenseMatrix } from '../delta-matrix.js';
+import { DECLINED, DeltaMatrix, isDenseMatrix, type DeltaPanel } from '../delta-matrix.js';
 import type { Ctx, Method } from '../define.js';
 import type { Assigned, BudgetedCodec, DeltaCodec, EncodeInfo, PartSink, PartSource, TensorPlan, TensorSink, TensorSource } from '../kinds.js';
 import { parseParams } from '../params.js';
@@ -95,11 +95,11 @@ class Int implements DeltaCodec {
     const bits = assigned['bits'] ?? this.p.bits;
     if (this.#bytes(m, n, bits) >= tuned.byteLength) return DECLINED;
     let [same, finite, codesAt, scalesAt] = [true, true, 0, 0];
-    const act = async (_: number, delta: Float32Array, equal: boolean): Promise<void> => {
-      same &&= equal;
-      finite &&= delta.every(Number.isFinite);
+    const act = async (panel: DeltaPanel): Promise<void> => {
+      same &&= panel.same;
+      finite &&= Number.isFinite(panel.squares);
       if (!finite || bits === 0) return;
-      const { codes, scales } = this.#quantize(delta, n, bits);
+      const { codes, scales } = this.#quantize(panel.delta, n, bits);
       await parts.write('codes', codesAt, codes);
       await parts.write('scales', scalesAt, scales);
       [codesAt, scalesAt] = [codesAt + codes.length, scalesAt + scales.length];
@@ -117,9 +117,9 @@ class Int implements DeltaCodec {
     const every = Math.max(1, Math.floor((m * n) / SAMPLE_VALUES));
     let [same, deltaSq, sampleSq] = [true, 0, 0];
     const errorSq = WIDTHS.map(() => 0);
-    const act = (at: number, delta: Float32Array, equal: boolean): void => {
+    const act = ({ at, delta, same: equal, squares }: DeltaPanel): void => {
       same &&= equal;
-      for (const v of delta) deltaSq += v * v;
+      deltaSq += squares;
       if (!Number.isFinite(deltaSq)) return;
       const first = (every - ((at / n) % every)) % every;
       for (let row = first * n; row < delta.length; row += every * n) {

@@ -10,9 +10,11 @@ import { EXTRA_ROWS } from '../pieces.js';
 import type { TaskControl, WorkerState } from '../state.js';
 
 export async function encode(state: WorkerState, task: EncodeTask, control: TaskControl): Promise<EncodeResult> {
-  const tuned = new HashingSource(await state.reader(task.tuned.checkpoint), task.tuned.name);
-  const base = task.base === undefined ? undefined : new HashingSource(await state.reader(task.base.checkpoint), task.base.name);
   const codec = await state.codec(task.method);
+  // a lossy codec reads both again to decode and to compare
+  const keep = (use: string): { keep?: string } => (codec.lossless ? {} : { keep: use });
+  const tuned = new HashingSource(await state.reader(task.tuned.checkpoint), task.tuned.name, keep('encode tuned'));
+  const base = task.base === undefined ? undefined : new HashingSource(await state.reader(task.base.checkpoint), task.base.name, keep('encode base'));
   const lossless = await state.codec({ name: 'lossless', params: {} });
   const ctx = state.ctx(task.settings, tuned.name, control);
   const assigned = task.point === undefined ? {} : (codec.budget?.assign(task.point) ?? {});

@@ -9,8 +9,8 @@ import type { CheckpointReader } from '../../formats/checkpoint.js';
 import * as io from '../../formats/io.js';
 import { deviceProducts } from '../../kernels/linalg/device-products.js';
 import { matrixOps, transposed } from '../../kernels/linalg/matrix-ops.js';
-import { lowRankFactors, singularValues, sumOfSquares } from '../../kernels/linalg/truncated-svd.js';
-import { isDense } from '../../kernels/lowrank/panel.js';
+import { lowRankFactors, singularValues } from '../../kernels/linalg/truncated-svd.js';
+import { difference, isDense } from '../../kernels/lowrank/panel.js';
 import type { Ctx } from '../../methods/define.js';
 import type { ExtractResult, ExtractTask, RankRule } from '../messages.js';
 import type { TaskControl, WorkerState } from '../state.js';
@@ -22,9 +22,8 @@ export async function extract(state: WorkerState, task: ExtractTask, control: Ta
   const base = await state.reader(task.base.checkpoint);
   const tuned = await state.reader(task.tuned.checkpoint);
   const [m, n] = matrixShape(infoOf(tuned, task.tuned.name).shape);
-  const d = await difference(ctx, state, [base, task.base.name], [tuned, task.tuned.name]);
-  const deltaSq = d === undefined ? 0 : sumOfSquares(d);
-  if (d === undefined || deltaSq === 0) return { rank: 0, residual: 0, deltaSq: 0, errorSq: [] };
+  const { d, same, squares: deltaSq } = await readDifference(ctx, state, [base, task.base.name], [tuned, task.tuned.name]);
+  if (same || deltaSq === 0) return { rank: 0, residual: 0, deltaSq: 0, errorSq: [] };
   if (!Number.isFinite(deltaSq)) throw new PithError('NOT_FINITE', { message: `tensor "${task.tuned.name}" of ${tuned.source} against ${base.source}` });
   const ops = await matrixOps(ctx);
   const side = Math.min(m, n, task.rule.maxRank);
@@ -51,14 +50,22 @@ function infoOf(reader: CheckpointReader, name: string): TensorInfo {
 
 type Named = readonly [reader: CheckpointReader, name: string];
 
-/** f32(W1) - f32(W0), valid until the next call; undefined when every stored byte agrees. */
-async function difference(ctx: Ctx, state: WorkerState, base: Named, tuned: Named): Promise<Float32Array | undefined> {
+interface Read {
+  /** f32(W1) - f32(W0), valid until the next call. */
+  readonly d: Float32Array;
+  /** Every stored byte agrees. */
+  readonly same: boolean;
+  /** ||D||_F^2 */
+  readonly squares: number;
+}
+
+async function readDifference(ctx: Ctx, state: WorkerState, base: Named, tuned: Named): Promise<Read> {
   const [i0, i1] = [infoOf(...base), infoOf(...tuned)];
   const [b0, b1] = [DTYPES[i0.dtype].bits / 8, DTYPES[i1.dtype].bits / 8];
   const values = byteLength(i1.dtype, i1.shape) / b1;
   const kernel = await state.panels();
   const d = state.scratch(values);
-  let same = i0.dtype === i1.dtype;
+  let [same, squares] = [i0.dtype === i1.dtype, 0];
   for (let at = 0; at < values; at += PANEL_VALUES) {
     ctx.checkpointCancel();
     const out = d.subarray(at, at + PANEL_VALUES);
@@ -67,14 +74,12 @@ async function difference(ctx: Ctx, state: WorkerState, base: Named, tuned: Name
     await base[0].readInto(base[1], at * b0, w0);
     await tuned[0].readInto(tuned[1], at * b1, w1);
     same &&= Buffer.compare(w0, w1) === 0;
-    if (i0.dtype === i1.dtype && isDense(i1.dtype)) kernel.subtract(i1.dtype, w1, w0, out);
-    else {
-      const [x, y] = [decodeF32(i1.dtype, w1), decodeF32(i0.dtype, w0)];
-      for (let i = 0; i < out.length; i++) out[i] = x[i]! - y[i]!;
-    }
+    const sums =
+      i0.dtype === i1.dtype && isDense(i1.dtype) ? kernel.subtract(i1.dtype, w1, w0, out) : difference(decodeF32(i1.dtype, w1), decodeF32(i0.dtype, w0), out);
+    squares += sums[1];
     ctx.report(out.length * b1);
   }
-  return same ? undefined : d;
+  return { d, same, squares };
 }
 
 function errorsLeft(s: Float64Array, deltaSq: number): number[] {
@@ -96,17 +101,20 @@ function keptRank(s: Float64Array, rule: RankRule): number {
   return svEpsilon > 0 ? s.filter((v) => v > svEpsilon).length : s.length;
 }
 
-/** left: (m, r), right: (r, n), both with sqrt(s): A then B in the adapter's type and orientation. */
+/** left: (m, r), right: (r, n), both with sqrt(s), right is used up: A then B in the adapter's type and orientation. */
 function writeFactors(task: ExtractTask, left: Float32Array, right: Float32Array, s: Float64Array, rank: number): void {
   const r = s.length;
   const [m, n] = [left.length / r, right.length / r];
-  const root = s.map(Math.sqrt);
-  // what a factor is multiplied by: A has all of s when the scale is not distributed
-  const scale = (isA: boolean, k: number): number => (task.distributeScale ? 1 : isA ? root[k]! : 1 / root[k]!);
-  const l = new Float32Array(m * rank);
-  for (let i = 0; i < m; i++) for (let k = 0; k < rank; k++) l[i * rank + k] = left[i * r + k]! * scale(task.transposed, k);
-  const t = right.slice(0, rank * n);
-  if (!task.distributeScale) for (let k = 0; k < rank; k++) for (let j = 0; j < n; j++) t[k * n + j] = t[k * n + j]! * scale(!task.transposed, k);
+  let l = rank === r ? left : new Float32Array(m * rank);
+  if (rank < r) for (let i = 0; i < m; i++) l.set(left.subarray(i * r, i * r + rank), i * rank);
+  const t = right.subarray(0, rank * n);
+  if (!task.distributeScale) {
+    // A has all of s
+    const [times, over] = [s.map(Math.sqrt), s.map((v) => 1 / Math.sqrt(v))];
+    const [ofLeft, ofRight] = task.transposed ? [times, over] : [over, times];
+    l = l.map((v, i) => v * ofLeft[i % rank]!);
+    for (let k = 0; k < rank; k++) for (let j = 0; j < n; j++) t[k * n + j] = t[k * n + j]! * ofRight[k]!;
+  }
   const [a, b] = task.transposed ? [transposed(l, m, rank), transposed(t, rank, n)] : [t, l];
   writeSpool(task.spool!, [encodeAs(task.dtype, a), encodeAs(task.dtype, b)]);
 }

@@ -27,7 +27,7 @@ interface Coded {
 
 export async function storePut(state: WorkerState, task: StorePutTask, control: TaskControl): Promise<StorePutResult> {
   const store = await state.store(task.store);
-  const source = new HashingSource(await state.reader(task.tensor.checkpoint), task.tensor.name, contentPrefix);
+  const source = new HashingSource(await state.reader(task.tensor.checkpoint), task.tensor.name, { prefix: contentPrefix });
   const lossless = await state.codec({ name: 'lossless', params: {} });
   const ctx = state.ctx(task.settings, source.name, control);
   const made: string[] = [];

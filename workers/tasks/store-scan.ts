@@ -8,7 +8,7 @@ import { HashingSource } from '../sources.js';
 import type { TaskControl, WorkerState } from '../state.js';
 
 export async function storeScan(state: WorkerState, task: StoreScanTask, control: TaskControl): Promise<StoreScanResult> {
-  const source = new HashingSource(await state.reader(task.tensor.checkpoint), task.tensor.name, contentPrefix);
+  const source = new HashingSource(await state.reader(task.tensor.checkpoint), task.tensor.name, { prefix: contentPrefix });
   const { dtype, shape } = source;
   const elements = residualElements(dtype, shape);
   const wordBytes = wordKind(dtype).width / 8;

@@ -122,26 +122,6 @@ function one(b: usize, a: usize, rank: i32, out: usize, width: i32): void {
   return (b + 0x7fff + ((b >> 16) & 1)) >> 16;
 }
 
-// out = f32(tuned) - f32(base), n values of bf16
-export function subtractBf16(tuned: usize, base: usize, out: usize, n: i32): void {
-  let i = 0;
-  for (; i + 8 <= n; i += 8) {
-    const t = v128.load(tuned);
-    const b = v128.load(base);
-    v128.store(out, f32x4.sub(low(t), low(b)));
-    v128.store(out, f32x4.sub(high(t), high(b)), 16);
-    tuned += 16;
-    base += 16;
-    out += 32;
-  }
-  for (; i < n; i++) {
-    store<f32>(out, widen(tuned) - widen(base));
-    tuned += 2;
-    base += 2;
-    out += 4;
-  }
-}
-
 // out = bf16(f32(base) + delta)
 export function addBf16(base: usize, delta: usize, out: usize, n: i32): void {
   let i = 0;
@@ -166,6 +146,51 @@ export function addBf16(base: usize, delta: usize, out: usize, n: i32): void {
   const lo = f64x2.promote_low_f32x4(v);
   const hi = f64x2.promote_low_f32x4(i8x16.shuffle(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15));
   return f64x2.add(sum, f64x2.add(f64x2.mul(lo, lo), f64x2.mul(hi, hi)));
+}
+
+@inline function magnitude2(sum: v128, v: v128): v128 {
+  const a = f32x4.abs(v);
+  const hi = f64x2.promote_low_f32x4(i8x16.shuffle(a, a, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15));
+  return f64x2.add(sum, f64x2.add(f64x2.promote_low_f32x4(a), hi));
+}
+
+// out = f32(tuned) - f32(base), n values of bf16; sums[0] += sum |out|, sums[1] += sum out^2 in f64
+export function subtractBf16(tuned: usize, base: usize, out: usize, n: i32, sums: usize): void {
+  let lengths = f64x2.splat(0);
+  let lengths2 = lengths;
+  let squares = lengths;
+  let squares2 = lengths;
+  let i = 0;
+  for (; i + 8 <= n; i += 8) {
+    const t = v128.load(tuned);
+    const b = v128.load(base);
+    const x = f32x4.sub(low(t), low(b));
+    const y = f32x4.sub(high(t), high(b));
+    v128.store(out, x);
+    v128.store(out, y, 16);
+    lengths = magnitude2(lengths, x);
+    lengths2 = magnitude2(lengths2, y);
+    squares = square2(squares, x);
+    squares2 = square2(squares2, y);
+    tuned += 16;
+    base += 16;
+    out += 32;
+  }
+  lengths = f64x2.add(lengths, lengths2);
+  squares = f64x2.add(squares, squares2);
+  let length = f64x2.extract_lane(lengths, 0) + f64x2.extract_lane(lengths, 1);
+  let square = f64x2.extract_lane(squares, 0) + f64x2.extract_lane(squares, 1);
+  for (; i < n; i++) {
+    const d = widen(tuned) - widen(base);
+    store<f32>(out, d);
+    length += <f64>abs(d);
+    square += (<f64>d) * (<f64>d);
+    tuned += 2;
+    base += 2;
+    out += 4;
+  }
+  store<f64>(sums, load<f64>(sums) + length);
+  store<f64>(sums, load<f64>(sums, 8) + square, 8);
 }
 
 // out[0] += ||what - tuned||^2, out[1] += ||tuned - base||^2 in f64, n values of bf16

@@ -80,16 +80,19 @@ describe('kernels/lowrank', () => {
       const [x, y, z] = [0, 1, 2].map(() => encodeAs(dtype, rng.normals(n))) as [Uint8Array, Uint8Array, Uint8Array];
       const [fx, fy, fz] = [x, y, z].map((b) => decodeF32(dtype, b)) as [Float32Array, Float32Array, Float32Array];
       const out = new Float32Array(n);
-      kernel.subtract(dtype, x, y, out);
+      const [magnitude, squares] = kernel.subtract(dtype, x, y, out);
       expect(Array.from(out)).to.deep.equal(Array.from(fx, (v, i) => Math.fround(v - fy[i]!)));
       const [error, delta] = kernel.squares(dtype, z, x, y);
-      let [e, d] = [0, 0];
+      let [e, d, length] = [0, 0, 0];
       for (let i = 0; i < n; i++) {
+        length += Math.abs(out[i]!);
         e += (fz[i]! - fx[i]!) ** 2;
         d += (fx[i]! - fy[i]!) ** 2;
       }
       expect(error).to.be.closeTo(e, 1e-6 * e);
       expect(delta).to.be.closeTo(d, 1e-6 * d);
+      expect(squares).to.be.closeTo(d, 1e-6 * d);
+      expect(magnitude).to.be.closeTo(length, 1e-12 * length);
     }
   });
 
