@@ -71,90 +71,173 @@ function visible(s: AttentionShape, mask: tf.Tensor2D | undefined): tf.Tensor {
 const ATTENTION = 'PithAttention';
 const ATTENTION_GRAD = 'PithAttentionGrad';
 
-/** Queries of a block: their scores stay in the cache. */
-const QUERY_BLOCK = 128;
+/** Rows of a block of scores: they stay in the cache, and a key's packing for BLAS serves many of them. */
+const BLOCK_ROWS = 96;
+/** Queries of a block, for every head of the group: a causal block computes half of its square in vain. */
+const LEAST_QUERIES = 32;
 
-/** One block of queries of one head: where it lies and which keys it needs. */
+const queriesOf = (s: AttentionShape): number => Math.min(s.queries, Math.max(LEAST_QUERIES, Math.floor((BLOCK_ROWS * s.kvHeads) / s.heads)));
+
+/** A block of queries of all heads that share a key head: where it lies and which keys it needs. */
 interface Block {
   readonly sequence: number;
-  readonly head: number;
   readonly kvHead: number;
   /** Row of the first query in its sequence, number of queries. */
   readonly first: number;
-  readonly rows: number;
+  readonly queries: number;
   /** Keys [from, from + keys) of the sequence. */
   readonly from: number;
   readonly keys: number;
+  /** Byte position of the first key's byte in the mask, 0 where nothing is hidden. */
+  readonly mask: number;
 }
 
-function* blocks(s: AttentionShape): Generator<Block> {
+function* blocks(h: Heap, s: AttentionShape, mask: tf.TensorInfo | undefined): Generator<Block> {
+  const step = queriesOf(s);
   for (let sequence = 0; sequence < s.batch; sequence++) {
-    for (let head = 0; head < s.heads; head++) {
-      const kvHead = Math.floor(head / (s.heads / s.kvHeads));
-      for (let first = 0; first < s.queries; first += QUERY_BLOCK) {
-        const rows = Math.min(QUERY_BLOCK, s.queries - first);
-        const to = s.causal ? Math.min(s.keys, s.offset + first + rows) : s.keys;
-        const from = s.window > 0 ? Math.min(to, Math.max(0, s.offset + first - s.window + 1)) : 0;
-        yield { sequence, head, kvHead, first, rows, from, keys: to - from };
+    const seen = seenKeys(h, s, mask, sequence);
+    for (let kvHead = 0; kvHead < s.kvHeads; kvHead++) {
+      for (let first = 0; first < s.queries; first += step) {
+        const queries = Math.min(step, s.queries - first);
+        const to = s.causal ? Math.min(seen.to, s.offset + first + queries) : seen.to;
+        const from = Math.max(seen.from, s.window > 0 ? s.offset + first - s.window + 1 : 0);
+        yield { sequence, kvHead, first, queries, from, keys: Math.max(0, to - from), mask: seen.mask === 0 ? 0 : seen.mask + from };
       }
     }
   }
 }
 
-/** Views of the heap at the places of one block; `q` and its like are `heads * d` wide, `k` and its like `kvHeads * d`. */
-function places(h: Heap, s: AttentionShape, d: number): { q: (t: tf.TensorInfo, b: Block) => Float32Array; k: (t: tf.TensorInfo, b: Block) => Float32Array } {
-  return {
-    q: (t, b) => {
-      const row = b.sequence * s.queries + b.first;
-      return h.values(h.at(t) + 4 * (row * s.heads + b.head) * d, (b.rows - 1) * s.heads * d + d);
-    },
-    k: (t, b) => {
-      const row = b.sequence * s.keys + b.from;
-      return h.values(h.at(t) + 4 * (row * s.kvHeads + b.kvHead) * d, (b.keys - 1) * s.kvHeads * d + d);
-    },
-  };
+/** Keys of a sequence between the first and the last that its mask shows, and the mask where it hides some of them. */
+function seenKeys(h: Heap, s: AttentionShape, mask: tf.TensorInfo | undefined, sequence: number): { from: number; to: number; mask: number } {
+  if (mask === undefined) return { from: 0, to: s.keys, mask: 0 };
+  const pointer = h.at(mask) + sequence * s.keys;
+  const bytes = h.backend.wasm.HEAPU8.subarray(pointer, pointer + s.keys);
+  const from = bytes.findIndex((b) => b !== 0);
+  if (from < 0) return { from: 0, to: 0, mask: 0 };
+  const to = bytes.findLastIndex((b) => b !== 0) + 1;
+  return { from, to, mask: bytes.subarray(from, to).includes(0) ? pointer : 0 };
+}
+
+/** Views of the heap for the blocks of one call; `q` and its like are `heads * d` wide, `k` and its like `kvHeads * d`. */
+class Places {
+  readonly group: number;
+  readonly d: number;
+  /** Strides of both kinds of rows. */
+  readonly ldq: number;
+  readonly ldk: number;
+
+  constructor(
+    private readonly h: Heap,
+    readonly s: AttentionShape,
+    q: tf.TensorInfo,
+  ) {
+    this.ldq = q.shape[1]!;
+    this.d = this.ldq / s.heads;
+    this.ldk = s.kvHeads * this.d;
+    this.group = s.heads / s.kvHeads;
+  }
+
+  /** Byte position of the block's queries of the group's `g`-th head. */
+  query(t: tf.TensorInfo, b: Block, g: number): number {
+    const row = b.sequence * this.s.queries + b.first;
+    return this.h.at(t) + 4 * (row * this.ldq + (b.kvHead * this.group + g) * this.d);
+  }
+
+  /** The block's rows of all heads of the group: where they lie when the group is one head, else one head after the other in `scratch`. */
+  queries(t: tf.TensorInfo, b: Block, scratch: number): { view: Float32Array; ld: number } {
+    if (this.group === 1) return { view: this.h.values(this.query(t, b, 0), (b.queries - 1) * this.ldq + this.d), ld: this.ldq };
+    for (let g = 0; g < this.group; g++) {
+      this.h.nn.copyRows(this.query(t, b, g), this.ldq, scratch + 4 * g * b.queries * this.d, this.d, b.queries, this.d, 0);
+    }
+    return { view: this.h.values(scratch, this.group * b.queries * this.d), ld: this.d };
+  }
+
+  keys(t: tf.TensorInfo, b: Block): Float32Array {
+    const row = b.sequence * this.s.keys + b.from;
+    return this.h.values(this.h.at(t) + 4 * (row * this.ldk + b.kvHead * this.d), (b.keys - 1) * this.ldk + this.d);
+  }
+
+  /** Byte position of a value a query, (batch, heads, queries). */
+  perQuery(t: tf.TensorInfo, b: Block, g: number): number {
+    return this.h.at(t) + 4 * ((b.sequence * this.s.heads + b.kvHead * this.group + g) * this.s.queries + b.first);
+  }
+
+  /** Numbers of the softmax kernels that say which keys the block's queries see. */
+  sight(b: Block): [queries: number, keys: number, first: number, causal: number, window: number, cap: number, scale: number, mask: number] {
+    const { s } = this;
+    return [b.queries, b.keys, s.offset + b.first - b.from, s.causal ? 1 : 0, s.window, s.softcap, s.scale, b.mask];
+  }
+}
+
+/** Scratch in parts of so many values: byte positions. */
+function parts(h: Heap, ...values: number[]): number[] {
+  let at = h.scratch(4 * values.reduce((a, b) => a + b));
+  return values.map((n) => (at += 4 * n) - 4 * n);
 }
 
 function forward(h: Heap, { q, k, v, mask }: Inputs, s: AttentionShape): tf.TensorInfo[] {
-  const width = q!.shape[1]!;
-  const d = width / s.heads;
-  const [out, lse] = [h.output(q!.shape), h.output([s.batch * s.heads * s.queries])];
-  const scores = h.scratch(4 * QUERY_BLOCK * s.keys);
-  const at = places(h, s, d);
-  const [ldq, ldk] = [width, s.kvHeads * d];
-  for (const b of blocks(s)) {
-    const view = h.values(scores, b.rows * b.keys);
-    const log = h.at(lse) + 4 * ((b.sequence * s.heads + b.head) * s.queries + b.first);
-    h.blas!.sgemm(false, true, b.rows, b.keys, d, 1, at.q(q!, b), ldq, at.k(k!, b), ldk, 0, view, b.keys);
-    const seen = mask === undefined ? 0 : h.at(mask) + b.sequence * s.keys + b.from;
-    h.nn.softmaxRows(scores, b.rows, b.keys, s.offset + b.first - b.from, s.causal ? 1 : 0, s.window, s.softcap, s.scale, seen, log);
-    h.blas!.sgemm(false, false, b.rows, d, b.keys, 1, view, b.keys, at.k(v!, b), ldk, 0, at.q(out, b), ldq);
+  // queries that see no key stay zeros
+  const out = mask === undefined ? h.output(q!.shape) : h.zeros(q!.shape);
+  const lse = h.output([s.batch * s.heads * s.queries]);
+  const at = new Places(h, s, q!);
+  const { group, d, ldq, ldk } = at;
+  const most = group * queriesOf(s);
+  const [scores, qs, ys, inv] = parts(h, most * s.keys, most * d, most * d, most) as [number, number, number, number];
+  for (const b of blocks(h, s, mask)) {
+    if (b.keys === 0) {
+      for (let g = 0; g < group; g++) h.values(at.perQuery(lse, b, g), b.queries).fill(-Infinity);
+      continue;
+    }
+    const rows = group * b.queries;
+    const queries = at.queries(q!, b, qs);
+    const p = h.values(scores, rows * b.keys);
+    h.blas!.sgemm(false, true, rows, b.keys, d, 1, queries.view, queries.ld, at.keys(k!, b), ldk, 0, p, b.keys);
+    for (let g = 0; g < group; g++) {
+      const from = g * b.queries;
+      h.nn.softmaxRows(scores + 4 * from * b.keys, ...at.sight(b), at.perQuery(lse, b, g), inv + 4 * from);
+    }
+    const [y, ld] = group === 1 ? [at.query(out, b, 0), ldq] : [ys, d];
+    h.blas!.sgemm(false, false, rows, d, b.keys, 1, p, b.keys, at.keys(v!, b), ldk, 0, h.values(y, (rows - 1) * ld + d), ld);
+    for (let g = 0; g < group; g++) {
+      const from = g * b.queries;
+      h.nn.copyRows(y + 4 * from * ld, ld, at.query(out, b, g), ldq, b.queries, d, inv + 4 * from);
+    }
   }
   return [out, lse];
 }
 
 // D = rowsum(dO O); dV += P^T dO; dP = dO V^T; dS = P (dP - D) scale; dQ = dS K; dK += dS^T Q
 function backward(h: Heap, { q, k, v, out, lse, dy, mask }: Inputs, s: AttentionShape): tf.TensorInfo[] {
-  const width = q!.shape[1]!;
-  const d = width / s.heads;
-  const [dq, dk, dv] = [h.output(q!.shape), h.zeros(k!.shape), h.zeros(v!.shape)];
-  const scores = h.scratch(4 * (2 * QUERY_BLOCK * s.keys + QUERY_BLOCK));
-  const at = places(h, s, d);
-  const [ldq, ldk] = [width, s.kvHeads * d];
-  for (const b of blocks(s)) {
-    const [p, g] = [scores, scores + 4 * QUERY_BLOCK * s.keys];
-    const dots = g + 4 * QUERY_BLOCK * s.keys;
-    const [pv, gv] = [h.values(p, b.rows * b.keys), h.values(g, b.rows * b.keys)];
-    const log = h.at(lse!) + 4 * ((b.sequence * s.heads + b.head) * s.queries + b.first);
-    const [kb, vb, qb, dyb] = [at.k(k!, b), at.k(v!, b), at.q(q!, b), at.q(dy!, b)];
-    h.blas!.sgemm(false, true, b.rows, b.keys, d, 1, qb, ldq, kb, ldk, 0, pv, b.keys);
-    h.blas!.sgemm(false, true, b.rows, b.keys, d, 1, dyb, ldq, vb, ldk, 0, gv, b.keys);
-    h.nn.rowDots(dyb.byteOffset, at.q(out!, b).byteOffset, dots, b.rows, d, width);
-    const seen = mask === undefined ? 0 : h.at(mask) + b.sequence * s.keys + b.from;
-    h.nn.softmaxRowsGrad(p, g, b.rows, b.keys, s.offset + b.first - b.from, s.causal ? 1 : 0, s.window, s.softcap, s.scale, seen, log, dots);
-    h.blas!.sgemm(false, false, b.rows, d, b.keys, 1, gv, b.keys, kb, ldk, 0, at.q(dq, b), ldq);
-    h.blas!.sgemm(true, false, b.keys, d, b.rows, 1, gv, b.keys, qb, ldq, 1, at.k(dk, b), ldk);
-    h.blas!.sgemm(true, false, b.keys, d, b.rows, 1, pv, b.keys, dyb, ldq, 1, at.k(dv, b), ldk);
+  const [dq, dk, dv] = [h.zeros(q!.shape), h.zeros(k!.shape), h.zeros(v!.shape)];
+  const at = new Places(h, s, q!);
+  const { group, d, ldq, ldk } = at;
+  const most = group * queriesOf(s);
+  const [ps, gs, qs, dys, dqs, dots] = parts(h, most * s.keys, most * s.keys, most * d, most * d, most * d, most) as [
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+  ];
+  for (const b of blocks(h, s, mask)) {
+    if (b.keys === 0) continue;
+    const rows = group * b.queries;
+    const [p, g] = [h.values(ps, rows * b.keys), h.values(gs, rows * b.keys)];
+    const [queries, dys_] = [at.queries(q!, b, qs), at.queries(dy!, b, dys)];
+    const [kb, vb] = [at.keys(k!, b), at.keys(v!, b)];
+    h.blas!.sgemm(false, true, rows, b.keys, d, 1, queries.view, queries.ld, kb, ldk, 0, p, b.keys);
+    h.blas!.sgemm(false, true, rows, b.keys, d, 1, dys_.view, dys_.ld, vb, ldk, 0, g, b.keys);
+    for (let i = 0; i < group; i++) {
+      const from = i * b.queries;
+      h.nn.rowDots(at.query(dy!, b, i), at.query(out!, b, i), dots, b.queries, d, ldq);
+      h.nn.softmaxRowsGrad(ps + 4 * from * b.keys, gs + 4 * from * b.keys, ...at.sight(b), at.perQuery(lse!, b, i), dots);
+    }
+    const [y, ld] = group === 1 ? [at.query(dq, b, 0), ldq] : [dqs, d];
+    h.blas!.sgemm(false, false, rows, d, b.keys, 1, g, b.keys, kb, ldk, 0, h.values(y, (rows - 1) * ld + d), ld);
+    h.blas!.sgemm(true, false, b.keys, d, rows, 1, g, b.keys, queries.view, queries.ld, 1, at.keys(dk, b), ldk);
+    h.blas!.sgemm(true, false, b.keys, d, rows, 1, p, b.keys, dys_.view, dys_.ld, 1, at.keys(dv, b), ldk);
+    for (let i = 0; group > 1 && i < group; i++) h.nn.copyRows(dqs + 4 * i * b.queries * d, d, at.query(dq, b, i), ldq, b.queries, d, 0);
   }
   return [dq, dk, dv];
 }

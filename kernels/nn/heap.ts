@@ -31,6 +31,7 @@ export interface NnExports {
     scale: number,
     mask: number,
     lse: number,
+    inv: number,
   ): void;
   softmaxRowsGrad(
     s: number,
@@ -46,6 +47,7 @@ export interface NnExports {
     lse: number,
     d: number,
   ): void;
+  copyRows(from: number, fromStride: number, to: number, toStride: number, rows: number, n: number, factor: number): void;
   rowDots(a: number, b: number, out: number, rows: number, n: number, stride: number): void;
   activation(x: number, y: number, n: number, kind: number): void;
   activationGrad(x: number, dy: number, dx: number, n: number, kind: number): void;

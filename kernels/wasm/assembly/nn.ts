@@ -5,22 +5,39 @@ const LOG2E: f32 = 1.44269504088896341;
 const LN2_HIGH: f32 = 0.693359375;
 const LN2_LOW: f32 = -2.12194440e-4;
 
-// Cephes expf: x = n ln 2 + r, degree 5 in r; below -87.3 it is 0, relative error < 2e-7
+// 1.5 * 2^23 + 127: added to a small number it rounds it to an integer n, and leaves n + 127 in the low bits: the exponent of 2^n
+const ROUND: f32 = 12583039;
+
+@inline function horner(p: v128, x: v128, c: f32): v128 {
+  return f32x4.add(f32x4.mul(p, x), f32x4.splat(c));
+}
+
+// 2^x for x below 127, relative error < 1.5e-7; what is below -126 counts as -126, so nothing is subnormal. Degree 6, best in relative error on [-1/2, 1/2]
+@inline function exp2Of4(v: v128): v128 {
+  const x = f32x4.pmax(v, f32x4.splat(-126));
+  const t = f32x4.add(x, f32x4.splat(ROUND));
+  const f = f32x4.sub(x, f32x4.sub(t, f32x4.splat(ROUND)));
+  let p = horner(f32x4.splat(1.4901781105436385e-4), f, 1.3389558298513293e-3);
+  p = horner(p, f, 9.620020166039467e-3);
+  p = horner(p, f, 5.550365149974823e-2);
+  p = horner(p, f, 2.402263730764389e-1);
+  p = horner(p, f, 6.931471824645996e-1);
+  return f32x4.mul(horner(p, f, 1), i32x4.shl(t, 23));
+}
+
+// e^x for x below 88: x = n ln 2 + r (Cody and Waite), degree 6 in r; below -87.33 it is 0, relative error < 1.5e-7
 @inline function exp4(v: v128): v128 {
-  const small = f32x4.lt(v, f32x4.splat(-87.33));
-  let x = f32x4.min(f32x4.max(v, f32x4.splat(-87.33)), f32x4.splat(88.37));
-  const n = f32x4.nearest(f32x4.mul(x, f32x4.splat(LOG2E)));
-  x = f32x4.sub(x, f32x4.mul(n, f32x4.splat(LN2_HIGH)));
-  x = f32x4.sub(x, f32x4.mul(n, f32x4.splat(LN2_LOW)));
-  let p = f32x4.splat(1.9875691500e-4);
-  p = f32x4.add(f32x4.mul(p, x), f32x4.splat(1.3981999507e-3));
-  p = f32x4.add(f32x4.mul(p, x), f32x4.splat(8.3334519073e-3));
-  p = f32x4.add(f32x4.mul(p, x), f32x4.splat(4.1665795894e-2));
-  p = f32x4.add(f32x4.mul(p, x), f32x4.splat(1.6666665459e-1));
-  p = f32x4.add(f32x4.mul(p, x), f32x4.splat(5.0000001201e-1));
-  p = f32x4.add(f32x4.add(f32x4.mul(p, f32x4.mul(x, x)), x), f32x4.splat(1));
-  const scale = i32x4.shl(i32x4.add(i32x4.trunc_sat_f32x4_s(n), i32x4.splat(127)), 23);
-  return v128.andnot(f32x4.mul(p, scale), small);
+  const least = f32x4.splat(-87.33);
+  const x = f32x4.pmax(v, least);
+  const t = f32x4.add(f32x4.mul(x, f32x4.splat(LOG2E)), f32x4.splat(ROUND));
+  const n = f32x4.sub(t, f32x4.splat(ROUND));
+  const r = f32x4.sub(f32x4.sub(x, f32x4.mul(n, f32x4.splat(LN2_HIGH))), f32x4.mul(n, f32x4.splat(LN2_LOW)));
+  let p = horner(f32x4.splat(1.3873095158487558e-3), r, 8.373009972274303e-3);
+  p = horner(p, r, 4.1667744517326355e-2);
+  p = horner(p, r, 1.6666477918624878e-1);
+  p = horner(p, r, 4.999999403953552e-1);
+  p = horner(p, r, 1);
+  return v128.andnot(f32x4.mul(horner(p, r, 1), i32x4.shl(t, 23)), f32x4.lt(v, least));
 }
 
 // Cephes tanhf: a polynomial below 0.625, (1 - e^-2|x|) / (1 + e^-2|x|) above
@@ -252,91 +269,136 @@ export function rotary(x: usize, cos: usize, sin: usize, positions: usize, y: us
   return f32x4.mul(tanh4(f32x4.div(s, f32x4.splat(cap))), f32x4.splat(cap));
 }
 
-// Keys [from, to) that a query sees; `keys` of them are in the panel, which begins at key 0
-@inline function firstKey(query: i32, window: i32): i32 {
-  return window > 0 ? max(0, query - window + 1) : 0;
+@inline function greatest(v: v128): f32 {
+  return max(max(f32x4.extract_lane(v, 0), f32x4.extract_lane(v, 1)), max(f32x4.extract_lane(v, 2), f32x4.extract_lane(v, 3)));
 }
 
-// Softmax of rows of scores in place: row i is query `first + i`; causal, `window` last keys if > 0, tanh cap if > 0, keys whose `mask` byte is 0 unseen
-// lse: log of the sum of exponentials of every row, for the gradient. A row that sees nothing becomes zeros.
-export function softmaxRows(s: usize, rows: i32, keys: i32, first: i32, causal: bool, window: i32, cap: f32, scale: f32, mask: usize, lse: usize): void {
-  for (let row = 0; row < rows; row++) {
-    const query = first + row;
-    const to = causal ? min(keys, query + 1) : keys;
-    const from = firstKey(query, window);
-    let top = f32x4.splat(-Infinity);
-    const sv = f32x4.splat(scale);
-    let i = 0;
-    // aligned to 4 from the front: what lies before `from` or is masked becomes -inf
-    for (; i < to; i += 4) {
-      let v = i + 4 <= to ? v128.load(at(s, i)) : tail(at(s, i), to - i, -Infinity);
-      v = f32x4.mul(v, sv);
-      if (cap > 0) v = capped(v, cap);
-      if (i < from || mask != 0 || i + 4 > to) v = hide(v, i, from, to, mask);
-      if (i + 4 <= to) v128.store(at(s, i), v);
-      else put(at(s, i), v, to - i);
-      top = f32x4.max(top, v);
+// all bits of a lane where its byte is not 0
+@inline function lanes(mask: usize): v128 {
+  return i32x4.ne(i32x4.extend_low_i16x8_u(i16x8.extend_low_i8x16_u(v128.load32_zero(mask))), i32x4.splat(0));
+}
+
+// the same of the last 1 to 3 bytes
+@inline function tailLanes(mask: usize, left: i32): v128 {
+  let v = i32x4.splat(0);
+  v = i32x4.replace_lane(v, 0, load<u8>(mask));
+  if (left > 1) v = i32x4.replace_lane(v, 1, load<u8>(mask, 1));
+  if (left > 2) v = i32x4.replace_lane(v, 2, load<u8>(mask, 2));
+  return i32x4.ne(v, i32x4.splat(0));
+}
+
+// s -> cap tanh(s scale / cap), in place
+function capRow(s: usize, n: i32, scale: f32, cap: f32): void {
+  const sv = f32x4.splat(scale);
+  let i = 0;
+  for (; i + 4 <= n; i += 4) v128.store(at(s, i), capped(f32x4.mul(v128.load(at(s, i)), sv), cap));
+  if (i < n) put(at(s, i), capped(f32x4.mul(tail(at(s, i), n - i, 0), sv), cap), n - i);
+}
+
+// the greatest of a row, of what its mask shows where there is one
+function rowMax(s: usize, n: i32, mask: usize): f32 {
+  const none = f32x4.splat(-Infinity);
+  let a = none;
+  let b = none;
+  let i = 0;
+  if (mask == 0) {
+    for (; i + 8 <= n; i += 8) {
+      a = f32x4.pmax(a, v128.load(at(s, i)));
+      b = f32x4.pmax(b, v128.load(at(s, i), 16));
     }
-    const m = max(max(f32x4.extract_lane(top, 0), f32x4.extract_lane(top, 1)), max(f32x4.extract_lane(top, 2), f32x4.extract_lane(top, 3)));
-    if (m == -Infinity) {
-      memory.fill(s, 0, (<usize>keys) << 2);
-      store<f32>(at(lse, row), -Infinity);
-      s = at(s, keys);
-      continue;
-    }
-    const mv = f32x4.splat(m);
-    let sum = f32x4.splat(0);
-    for (i = 0; i + 4 <= to; i += 4) {
-      const e = exp4(f32x4.sub(v128.load(at(s, i)), mv));
+    for (; i + 4 <= n; i += 4) a = f32x4.pmax(a, v128.load(at(s, i)));
+  } else {
+    for (; i + 4 <= n; i += 4) a = f32x4.pmax(a, v128.bitselect(v128.load(at(s, i)), none, lanes(mask + <usize>i)));
+  }
+  if (i < n) {
+    const v = tail(at(s, i), n - i, -Infinity);
+    a = f32x4.pmax(a, mask == 0 ? v : v128.bitselect(v, none, tailLanes(mask + <usize>i, n - i)));
+  }
+  return greatest(f32x4.pmax(a, b));
+}
+
+// s -> 2^((s - m) c), 0 where the mask hides; gives the sum
+function expRow(s: usize, n: i32, m: f32, c: f32, mask: usize): f32 {
+  const mv = f32x4.splat(m);
+  const cv = f32x4.splat(c);
+  let sum = f32x4.splat(0);
+  let i = 0;
+  if (mask == 0) {
+    for (; i + 4 <= n; i += 4) {
+      const e = exp2Of4(f32x4.mul(f32x4.sub(v128.load(at(s, i)), mv), cv));
       v128.store(at(s, i), e);
       sum = f32x4.add(sum, e);
     }
-    if (i < to) {
-      const e = exp4(f32x4.sub(tail(at(s, i), to - i, -Infinity), mv));
-      put(at(s, i), e, to - i);
+  } else {
+    for (; i + 4 <= n; i += 4) {
+      const e = v128.and(exp2Of4(f32x4.mul(f32x4.sub(v128.load(at(s, i)), mv), cv)), lanes(mask + <usize>i));
+      v128.store(at(s, i), e);
       sum = f32x4.add(sum, e);
     }
-    const total = sum4(sum);
-    store<f32>(at(lse, row), m + ln(total));
-    const inv = f32x4.splat(1 / total);
-    for (i = 0; i + 4 <= to; i += 4) v128.store(at(s, i), f32x4.mul(v128.load(at(s, i)), inv));
-    for (; i < to; i++) store<f32>(at(s, i), load<f32>(at(s, i)) / total);
-    if (to < keys) memory.fill(at(s, to), 0, (<usize>(keys - to)) << 2);
-    s = at(s, keys);
   }
+  if (i < n) {
+    let e = exp2Of4(f32x4.mul(f32x4.sub(tail(at(s, i), n - i, -Infinity), mv), cv));
+    if (mask != 0) e = v128.and(e, tailLanes(mask + <usize>i, n - i));
+    put(at(s, i), e, n - i);
+    sum = f32x4.add(sum, e);
+  }
+  return sum4(sum);
 }
 
-function hide(v: v128, i: i32, from: i32, to: i32, mask: usize): v128 {
-  if (i < from || i >= to || (mask != 0 && load<u8>(mask + <usize>i) == 0)) v = f32x4.replace_lane(v, 0, -Infinity);
-  if (i + 1 < from || i + 1 >= to || (mask != 0 && load<u8>(mask + <usize>i + 1) == 0)) v = f32x4.replace_lane(v, 1, -Infinity);
-  if (i + 2 < from || i + 2 >= to || (mask != 0 && load<u8>(mask + <usize>i + 2) == 0)) v = f32x4.replace_lane(v, 2, -Infinity);
-  if (i + 3 < from || i + 3 >= to || (mask != 0 && load<u8>(mask + <usize>i + 3) == 0)) v = f32x4.replace_lane(v, 3, -Infinity);
-  return v;
+// Exponentials of a softmax over rows of scores, in place and not yet divided by their sum, whose inverse goes to `inv`: whoever has
+// multiplied them divides the product, which is narrower. Row i is query `first + i` of keys [0, `keys`): causal, `window` last keys if > 0,
+// tanh cap if > 0, keys whose `mask` byte is 0 unseen. lse: log2 of the sum of e^score, for the gradient. A row that sees nothing becomes zeros.
+export function softmaxRows(
+  s: usize, rows: i32, keys: i32, first: i32, causal: bool, window: i32, cap: f32, scale: f32, mask: usize, lse: usize, inv: usize,
+): void {
+  for (let row = 0; row < rows; row++) {
+    const query = first + row;
+    const to = causal ? max(0, min(keys, query + 1)) : keys;
+    const from = window > 0 ? min(to, max(0, query - window + 1)) : 0;
+    const p = at(s, from);
+    const n = to - from;
+    const seen: usize = mask == 0 ? 0 : mask + <usize>from;
+    if (cap > 0) capRow(p, n, scale, cap);
+    const c: f32 = cap > 0 ? LOG2E : scale * LOG2E;
+    const m = rowMax(p, n, seen);
+    if (m == -Infinity) {
+      memory.fill(s, 0, (<usize>keys) << 2);
+      store<f32>(at(lse, row), -Infinity);
+      store<f32>(at(inv, row), 0);
+    } else {
+      const total = expRow(p, n, m, c, seen);
+      store<f32>(at(lse, row), m * c + ln(total) * LOG2E);
+      store<f32>(at(inv, row), 1 / total);
+      clear(s, from, to, keys);
+    }
+    s = at(s, keys);
+  }
 }
 
 // s: scores q k, dp: dO V^T. In place: s -> probabilities, dp -> d(q k) = p (dp - sum dO O) scale (1 - tanh^2)
 export function softmaxRowsGrad(
   s: usize, dp: usize, rows: i32, keys: i32, first: i32, causal: bool, window: i32, cap: f32, scale: f32, mask: usize, lse: usize, d: usize,
 ): void {
+  const sv = f32x4.splat(scale);
+  const cv = f32x4.splat(cap > 0 ? LOG2E : scale * LOG2E);
   for (let row = 0; row < rows; row++) {
     const query = first + row;
-    const to = causal ? min(keys, query + 1) : keys;
-    const from = firstKey(query, window);
     const log = load<f32>(at(lse, row));
+    const to = log == -Infinity ? 0 : causal ? max(0, min(keys, query + 1)) : keys;
+    const from = window > 0 ? min(to, max(0, query - window + 1)) : 0;
     const lv = f32x4.splat(log);
     const dv = f32x4.splat(load<f32>(at(d, row)));
-    const sv = f32x4.splat(scale);
-    for (let i = 0; i < to && log != -Infinity; i += 4) {
+    for (let i = from; i < to; i += 4) {
       const whole = i + 4 <= to;
-      let v = f32x4.mul(whole ? v128.load(at(s, i)) : tail(at(s, i), to - i, 0), sv);
+      let v = whole ? v128.load(at(s, i)) : tail(at(s, i), to - i, 0);
       let slope = sv;
       if (cap > 0) {
-        const t = tanh4(f32x4.div(v, f32x4.splat(cap)));
+        const t = tanh4(f32x4.div(f32x4.mul(v, sv), f32x4.splat(cap)));
         slope = f32x4.mul(sv, f32x4.sub(f32x4.splat(1), f32x4.mul(t, t)));
         v = f32x4.mul(t, f32x4.splat(cap));
       }
-      if (i < from || mask != 0 || !whole) v = hide(v, i, from, to, mask);
-      const p = exp4(f32x4.sub(v, lv));
+      let p = exp2Of4(f32x4.sub(f32x4.mul(v, cv), lv));
+      if (mask != 0) p = v128.and(p, whole ? lanes(mask + <usize>i) : tailLanes(mask + <usize>i, to - i));
       const g = whole ? v128.load(at(dp, i)) : tail(at(dp, i), to - i, 0);
       const ds = f32x4.mul(f32x4.mul(p, f32x4.sub(g, dv)), slope);
       if (whole) {
@@ -347,11 +409,29 @@ export function softmaxRowsGrad(
         put(at(dp, i), ds, to - i);
       }
     }
-    const seen = log == -Infinity ? 0 : to;
-    memory.fill(at(s, seen), 0, (<usize>(keys - seen)) << 2);
-    memory.fill(at(dp, seen), 0, (<usize>(keys - seen)) << 2);
+    clear(s, from, to, keys);
+    clear(dp, from, to, keys);
     s = at(s, keys);
     dp = at(dp, keys);
+  }
+}
+
+// zeros in front of `from` and from `to` on
+@inline function clear(s: usize, from: i32, to: i32, n: i32): void {
+  memory.fill(s, 0, (<usize>from) << 2);
+  memory.fill(at(s, to), 0, (<usize>(n - to)) << 2);
+}
+
+// rows of n values from one place to another, times `factor[row]` where there is one; rows are `fromStride` and `toStride` apart
+export function copyRows(from: usize, fromStride: i32, to: usize, toStride: i32, rows: i32, n: i32, factor: usize): void {
+  for (let row = 0; row < rows; row++) {
+    const a: f32 = factor == 0 ? 1 : load<f32>(at(factor, row));
+    const v = f32x4.splat(a);
+    let i = 0;
+    for (; i + 4 <= n; i += 4) v128.store(at(to, i), f32x4.mul(v128.load(at(from, i)), v));
+    for (; i < n; i++) store<f32>(at(to, i), load<f32>(at(from, i)) * a);
+    from = at(from, fromStride);
+    to = at(to, toStride);
   }
 }
 
