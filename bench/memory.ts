@@ -6,42 +6,23 @@
  * Needs room in DIR for the restored checkpoint (it has no holes) and for the changed data of base and tuned.
  * Limit: max-memory + 200 MB + the largest tensor in f32; and the peaks of the two sizes within 10 %. Everything is deleted at the end.
  */
-import { closeSync, ftruncateSync, mkdirSync, mkdtempSync, openSync, readdirSync, rmSync, statfsSync, statSync, writeFileSync, writeSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, statfsSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { encodeAs } from '../core/float.js';
 import { Rng } from '../core/rng.js';
 import { byteLength, elementCount } from '../core/shape.js';
 import type { TensorInfo } from '../core/tensor.js';
-import { buildHeader, canonicalOrder } from '../formats/safetensors/layout.js';
 import { parseSize } from '../cli/sizes.js';
+import { ends, HIDDEN, layer, TOKENS, writeSparse } from './synthetic.js';
 import { hashFile, machine, MB, option, pith, seconds, table, verdicts, type Run } from './support.js';
 
-const [HIDDEN, INNER, KEYS, TOKENS] = [4096, 14336, 1024, 128256];
-const SHARD_BYTES = 5e9;
 /** One layer, and one block of embedding rows, in so many is changed. */
 const CHANGED_EVERY = 7;
 const BLOCK_ELEMENTS = 1 << 22;
 
-const bf16 = (name: string, shape: number[]): TensorInfo => ({ name, dtype: 'BF16', shape });
-
-function layer(i: number): TensorInfo[] {
-  const p = `model.layers.${i}`;
-  return [
-    bf16(`${p}.self_attn.q_proj.weight`, [HIDDEN, HIDDEN]),
-    bf16(`${p}.self_attn.k_proj.weight`, [KEYS, HIDDEN]),
-    bf16(`${p}.self_attn.v_proj.weight`, [KEYS, HIDDEN]),
-    bf16(`${p}.self_attn.o_proj.weight`, [HIDDEN, HIDDEN]),
-    bf16(`${p}.mlp.gate_proj.weight`, [INNER, HIDDEN]),
-    bf16(`${p}.mlp.up_proj.weight`, [INNER, HIDDEN]),
-    bf16(`${p}.mlp.down_proj.weight`, [HIDDEN, INNER]),
-    bf16(`${p}.input_layernorm.weight`, [HIDDEN]),
-    bf16(`${p}.post_attention_layernorm.weight`, [HIDDEN]),
-  ];
-}
-
 function model(bytes: number): TensorInfo[] {
-  const all = [bf16('model.embed_tokens.weight', [TOKENS, HIDDEN]), bf16('lm_head.weight', [TOKENS, HIDDEN])];
+  const all = ends();
   let total = all.reduce((sum, t) => sum + byteLength(t.dtype, t.shape), 0);
   for (let i = 0; ; i++) {
     const next = layer(i);
@@ -73,45 +54,6 @@ function blocks(): { base: Uint8Array; tuned: Uint8Array } {
       w.map((v, i) => v + d[i]! * 1e-4),
     ),
   };
-}
-
-function writeCheckpoint(folder: string, tensors: readonly TensorInfo[], block: Uint8Array): { bytes: number; changed: number } {
-  mkdirSync(folder);
-  const shards: TensorInfo[][] = [[]];
-  let size = 0;
-  for (const t of canonicalOrder(tensors)) {
-    const bytes = byteLength(t.dtype, t.shape);
-    if (size + bytes > SHARD_BYTES) {
-      shards.push([]);
-      size = 0;
-    }
-    shards.at(-1)!.push(t);
-    size += bytes;
-  }
-  const weightMap: Record<string, string> = {};
-  let [total, changed] = [0, 0];
-  shards.forEach((infos, i) => {
-    const name = `model-${String(i + 1).padStart(5, '0')}-of-${String(shards.length).padStart(5, '0')}.safetensors`;
-    const { header, offsets, fileBytes } = buildHeader(infos, { format: 'pt' }, name);
-    const fd = openSync(join(folder, name), 'w');
-    ftruncateSync(fd, fileBytes);
-    writeSync(fd, header, 0, header.length, 0);
-    for (const t of infos) {
-      weightMap[t.name] = name;
-      total += byteLength(t.dtype, t.shape);
-      for (const [from, to] of changedRanges(t)) {
-        changed += to - from;
-        for (let at = from; at < to;) {
-          const n = Math.min(to - at, block.length);
-          writeSync(fd, block, 0, n, header.length + offsets.get(t.name)!.begin + at);
-          at += n;
-        }
-      }
-    }
-    closeSync(fd);
-  });
-  writeFileSync(join(folder, 'model.safetensors.index.json'), JSON.stringify({ metadata: { total_size: total }, weight_map: weightMap }));
-  return { bytes: total, changed };
 }
 
 /** Bytes that the files take on disk, holes not counted. */
@@ -150,8 +92,8 @@ try {
   for (const size of [gb, verifyGb]) {
     const tensors = model(size * 1e9);
     const elements = tensors.reduce((sum, t) => sum + elementCount(t.shape), 0);
-    const { bytes, changed } = writeCheckpoint(p('base'), tensors, block.base);
-    writeCheckpoint(p('tuned'), tensors, block.tuned);
+    const { bytes, changed } = writeSparse(p('base'), tensors, { block: block.base, ranges: changedRanges });
+    writeSparse(p('tuned'), tensors, { block: block.tuned, ranges: changedRanges });
     console.log(
       `${size} GB: ${tensors.length} tensors, ${(elements / 1e9).toFixed(2)} G elements, ${((changed / bytes) * 100).toFixed(1)} % changed, ` +
         `${(onDisk(p('tuned')) / 1e9).toFixed(1)} GB of the tuned files on disk`,

@@ -4,9 +4,9 @@ import type { EvalReport } from '../pipelines/eval.js';
 import { table } from './table.js';
 
 const RULES = {
-  gptq: (r: EvalReport) => `windows of ${r.seqlen} tokens without overlap`,
-  'llama.cpp': (r: EvalReport) => `the second halves of windows of ${r.seqlen} tokens`,
-  'lm-eval': (r: EvalReport) => `${count(r.documents!)} document${r.documents === 1 ? '' : 's'} in rolling windows of ${r.seqlen} tokens`,
+  gptq: (r: EvalReport) => `${count(r.windows!)} windows of ${r.seqlen} tokens without overlap`,
+  'llama.cpp': (r: EvalReport) => `the second halves of ${count(r.windows!)} windows of ${r.seqlen} tokens`,
+  'lm-eval': (r: EvalReport) => `${count(r.documents!)} document${r.documents === 1 ? '' : 's'} in ${count(r.windows!)} rolling windows of ${r.seqlen} tokens`,
 };
 
 const count = (n: number): string => n.toLocaleString('en-US');
@@ -32,7 +32,7 @@ export function describeEval(r: EvalReport): string {
 
 function dataLines(r: EvalReport): string[] {
   if (r.ppl === undefined) return [];
-  const rows = [['perplexity', value(r.ppl, r.stderr!), `${r.protocol}: ${RULES[r.protocol!](r)}; ${count(r.tokens!)} tokens scored in ${count(r.windows!)}`]];
+  const rows = [['perplexity', value(r.ppl, r.stderr!), `${r.protocol}: ${RULES[r.protocol!](r)}, ${count(r.tokens!)} tokens scored`]];
   if (r.units !== undefined) {
     const { wordPpl, bytePpl, bitsPerByte, words, bytes } = r.units;
     rows.push(['word perplexity', wordPpl.toPrecision(6), `lm-eval: ${count(words)} words`]);

@@ -10,6 +10,7 @@ import type { Protocol } from '../../pipelines/eval-data.js';
 import { drain, RUN, WRITE } from '../support/adapters.js';
 import { expectCode } from '../support/expect-error.js';
 import { ROOT, tempDir } from '../support/files.js';
+import { modelFolder } from '../support/goldens.js';
 import { TINY_LORA, tiny } from '../support/models.js';
 
 type Figures = Readonly<Record<string, number>>;
@@ -168,6 +169,17 @@ describe('eval', function () {
       });
     };
 
+    /** A model with a table of positions, and a tokenizer. */
+    const learned = (): string => {
+      const folder = join(dir.path, 'learned');
+      cpSync(modelFolder('gpt2'), folder, { recursive: true });
+      for (const name of ['tokenizer.json', 'tokenizer_config.json']) cpSync(join(tiny('base'), name), join(folder, name));
+      return folder;
+    };
+    refuses('windows longer than a table of positions', 'USAGE', () => ({ checkpoint: learned(), seqlen: 300 }), ['--seqlen 300', 'positions', 'learned']);
+    refuses('a sample longer than a table of positions', 'USAGE', () => ({
+      checkpoint: learned(), dataset: undefined, sample: { prompt: 'a b', tokens: 5000, temperature: 0 },
+    }), ['--sample', '5000', 'positions']); // prettier-ignore
     refuses('nothing to evaluate on', 'USAGE', () => ({ dataset: undefined }), ['--dataset']);
     refuses('a base without its fine-tune', 'USAGE', () => ({ base: tiny('base') }), ['--tuned']);
     refuses('a reference without data', 'USAGE', () => ({ dataset: undefined, reference: tiny('base'), sample: { prompt: 'a', tokens: 1, temperature: 0 } }), [
