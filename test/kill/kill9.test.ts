@@ -2,7 +2,7 @@
 import { expect } from 'chai';
 import { join } from 'node:path';
 import { pith } from '../support/cli.js';
-import { tempDir, TINY } from '../support/files.js';
+import { ROOT, tempDir, TINY } from '../support/files.js';
 import { killRuns } from './kill-nine.js';
 
 const MOMENTS = 5;
@@ -34,6 +34,15 @@ describe('kill -9', function () {
     const out = join(dir.path, 'back');
     expect(pith(['delta', 'encode', '--base', base, '--tuned', join(TINY, 'tuned'), '--out', d]).code).to.equal(0);
     const r = await killRuns({ args: ['delta', 'restore', '--base', base, '--delta', d, '--out', out], out, moments: MOMENTS, seed });
+    expect(r.faults.join('\n')).to.equal('');
+  });
+
+  it(`of a calibration: the rerun goes on at a block, gives the right bytes and leaves nothing behind (seed ${seed})`, async () => {
+    using dir = tempDir();
+    const out = join(dir.path, 's.safetensors');
+    const text = join(ROOT, 'test/fixtures/eval/rows.jsonl');
+    const args = ['calibrate', base, '--dataset', text, '--nsamples', '6', '--seqlen', '128', '--fisher', 'row', '-j', '1', '--out', out];
+    const r = await killRuns({ args, out, moments: MOMENTS, seed });
     expect(r.faults.join('\n')).to.equal('');
   });
 });
