@@ -24,7 +24,10 @@ export interface AttentionShape {
   readonly offset: number;
 }
 
-/** q: (batch * queries, heads * d); k, v: (batch * keys, kvHeads * d); mask: (batch, keys) bool, false hides a key. Gives (batch * queries, heads * d). */
+/**
+ * q: (batch * queries, heads * d); k, v: (batch * keys, kvHeads * d); mask: (batch, keys) bool, false hides a key.
+ * Gives (batch * queries, heads * d), zeros for a query that sees no key.
+ */
 export function attention(q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tensor2D, shape: AttentionShape, mask?: tf.Tensor2D): tf.Tensor2D {
   if (!hasFused(ATTENTION)) return plainAttention(q, k, v, shape, mask);
   const masked = mask === undefined ? {} : { mask };
@@ -51,8 +54,10 @@ export function plainAttention(q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tensor2D, s
     };
     let scores = tf.mul(tf.matMul(qh, spread(k), false, true), s.scale);
     if (s.softcap > 0) scores = tf.mul(tf.tanh(tf.div(scores, s.softcap)), s.softcap);
-    const hidden = tf.mul(tf.sub(1, tf.cast(visible(s, mask), 'float32')), -1e30);
-    const p = tf.softmax(tf.add(scores, hidden));
+    const seen = tf.cast(visible(s, mask), 'float32');
+    const even = tf.softmax(tf.add(scores, tf.mul(tf.sub(1, seen), -1e30)));
+    // a query that sees no key would see all alike
+    const p = mask === undefined ? even : tf.mul(even, seen);
     const out = tf.transpose(tf.matMul(p, spread(v)), [0, 2, 1, 3]);
     return tf.reshape(out, [s.batch * s.queries, s.heads * d]);
   });

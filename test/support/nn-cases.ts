@@ -100,25 +100,38 @@ const ATTENTION: AttentionShape = {
   softcap: 0,
   offset: 0,
 };
-const SHAPES: Record<string, Partial<AttentionShape> & { readonly masked?: boolean }> = {
+/** Which keys are hidden: `some` here and there, but not the first; `ends` before and after the tokens of each sequence; `all` of the first one. */
+type Hidden = 'some' | 'ends' | 'all';
+const HIDDEN: Record<Hidden, (key: number, sequence: number, keys: number) => boolean> = {
+  some: (key) => key > 0 && key % 3 === 1,
+  ends: (key, sequence, keys) => key < 2 * sequence || key >= keys - 1 - 3 * sequence,
+  all: (key, sequence) => sequence === 0 || key % 2 === 1,
+};
+const SHAPES: Record<string, Partial<AttentionShape> & { readonly hidden?: Hidden }> = {
   'causal, grouped': {},
   'one key head a query head': { kvHeads: 4 },
   window: { window: 3 },
   'soft cap': { softcap: 1.5 },
   'soft cap and window': { softcap: 0.7, window: 4 },
   'seen from both sides': { causal: false },
-  'key mask': { causal: false, masked: true },
-  'key mask, causal': { masked: true },
+  'key mask': { causal: false, hidden: 'some' },
+  'key mask, causal': { hidden: 'some' },
+  'key mask, window, soft cap': { hidden: 'some', window: 4, softcap: 2 },
+  'padding on both sides': { causal: false, hidden: 'ends', batch: 3 },
+  'padding on both sides, causal': { hidden: 'ends', batch: 3 },
+  'padding, window, later queries': { hidden: 'ends', window: 3, queries: 4, keys: 11, offset: 7 },
+  'a sequence without keys': { causal: false, hidden: 'all' },
   'other keys': { causal: false, keys: 13 },
   'one query after others': { queries: 1, keys: 7, offset: 6 },
   'many blocks': { queries: 300, keys: 300, batch: 1, window: 70 },
+  'many blocks, one key head a query head': { queries: 150, keys: 150, batch: 1, kvHeads: 4 },
 };
-for (const [name, { masked, ...change }] of Object.entries(SHAPES)) {
+for (const [name, { hidden, ...change }] of Object.entries(SHAPES)) {
   const shape = { ...ATTENTION, ...change };
   const [q, k] = [input(shape.batch * shape.queries, shape.heads * 6), input(shape.batch * shape.keys, shape.kvHeads * 6)];
-  // the first key stays: a row that sees nothing is zeros here and a mean there
-  const hidden = Array.from({ length: shape.batch * shape.keys }, (_, i) => (i % shape.keys > 0 && i % 3 === 1 ? 0 : 1));
-  const mask = (o: Ops): tfjs.Tensor2D | undefined => (masked === true ? o.tf.tensor2d(hidden, [shape.batch, shape.keys], 'bool') : undefined);
+  const { batch, keys } = shape;
+  const bytes = Uint8Array.from({ length: batch * keys }, (_, i) => (hidden !== undefined && HIDDEN[hidden](i % keys, Math.floor(i / keys), keys) ? 0 : 1));
+  const mask = (o: Ops): tfjs.Tensor2D | undefined => (hidden === undefined ? undefined : o.tf.tensor2d(bytes, [batch, keys], 'bool'));
   OP_CASES[`attention: ${name}`] = {
     inputs: [q, k, input(shape.batch * shape.keys, shape.kvHeads * 6)],
     fused: (o) => (t) => o.attention(two(t[0]), two(t[1]), two(t[2]), shape, mask(o)),

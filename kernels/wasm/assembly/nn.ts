@@ -56,11 +56,13 @@ const ROUND: f32 = 12583039;
   return v128.bitselect(near, signed, f32x4.lt(a, f32x4.splat(0.625)));
 }
 
+// 1 + e^-x; of x below -87, where e^-x nears the end of f32, that of -87
+@inline function onePlusExp4(x: v128): v128 {
+  return f32x4.add(f32x4.splat(1), exp4(f32x4.neg(f32x4.pmax(x, f32x4.splat(-87)))));
+}
+
 @inline function sigmoid4(x: v128): v128 {
-  const one = f32x4.splat(1);
-  const e = exp4(f32x4.neg(f32x4.abs(x)));
-  const positive = f32x4.div(one, f32x4.add(one, e));
-  return v128.bitselect(positive, f32x4.mul(e, positive), f32x4.ge(x, f32x4.splat(0)));
+  return f32x4.div(f32x4.splat(1), onePlusExp4(x));
 }
 
 // the rational approximation of erf on [-4, 4] that Eigen and XLA use, absolute error < 3e-7
@@ -446,7 +448,7 @@ export function rowDots(a: usize, b: usize, out: usize, rows: i32, n: i32, strid
 
 // kinds: 0 silu, 1 gelu (erf), 2 gelu (tanh), 3 relu, 4 relu squared, 5 quick gelu, 6 tanh, 7 identity
 @inline function activate(x: v128, kind: i32): v128 {
-  if (kind == 0) return f32x4.mul(x, sigmoid4(x));
+  if (kind == 0) return f32x4.div(x, onePlusExp4(x));
   if (kind == 1) return f32x4.mul(f32x4.mul(x, f32x4.splat(0.5)), f32x4.add(f32x4.splat(1), erf4(f32x4.mul(x, f32x4.splat(0.7071067811865476)))));
   if (kind == 2) return f32x4.mul(f32x4.mul(x, f32x4.splat(0.5)), f32x4.add(f32x4.splat(1), tanh4(inner(x))));
   if (kind == 3) return f32x4.max(x, f32x4.splat(0));
@@ -454,7 +456,7 @@ export function rowDots(a: usize, b: usize, out: usize, rows: i32, n: i32, strid
     const p = f32x4.max(x, f32x4.splat(0));
     return f32x4.mul(p, p);
   }
-  if (kind == 5) return f32x4.mul(x, sigmoid4(f32x4.mul(x, f32x4.splat(1.702))));
+  if (kind == 5) return f32x4.div(x, onePlusExp4(f32x4.mul(x, f32x4.splat(1.702))));
   if (kind == 6) return tanh4(x);
   return x;
 }
