@@ -1,14 +1,17 @@
 /**
  * Bytes on disk against what the restored model loses, for every codec at every size:
  *   node dist/bench/frontier.js BASE TUNED --data GSM8K.jsonl --from 1500 [--sizes 1,2,4,8,16] [--methods auto,ere,...]
- *       [--limits 0.65:0.10,1.7:0.055] [--settings bitdelta,delta-come:bands=8x2+3x32+2xrest]
+ *       [--limits 0.65:0.10,1.7:0.055] [--settings bitdelta,delta-come:allocate=greedy] [--deltatensors int4,sparse,quantized] [--threads 2]
  * KLD: of the restored checkpoint to the tuned one, nats a token, by bench/peers/kld.py with transformers. `--limits` are sizes with the
- * KLD that `auto` may have there; `--settings` are codecs at settings of their own, without a target.
+ * KLD that `auto` may have there; `--settings` are codecs at settings of their own, without a target; `--deltatensors` are strategies of
+ * that package at its own defaults, through the same table. Files as they lie on disk, in percent of the fine-tune's tensor bytes.
  * `auto` is checked against the lower envelope of the single codecs at every size, within 2 %: in error and in KLD.
  */
+import { spawn } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { machine, option, peerPython, pith, positionals, run, ROOT, seconds, table, verdicts, workFolder } from './support.js';
+import { createInterface } from 'node:readline';
+import { machine, option, peer, peerPython, pith, positionals, ROOT, seconds, table, verdicts, workFolder } from './support.js';
 
 const [base, tuned] = positionals(2, 'node dist/bench/frontier.js BASE TUNED --data GSM8K.jsonl --from 1500') as [string, string];
 const data = option('data', '');
@@ -21,6 +24,8 @@ const methods = list('methods', 'auto,lowrank-ecsq,ecsq,ere,delta-come,int,spars
 const sizes = list('sizes', '1,2,4,8,16').map(Number);
 const limits = list('limits', '').map((l) => l.split(':').map(Number) as [size: number, kld: number]);
 const settings = list('settings', 'bitdelta,lossless');
+const strategies = list('deltatensors', peerPython() === undefined ? '' : 'int4,sparse,quantized');
+const threads = option('threads', '2');
 const ENVELOPE = 1.02;
 
 interface Point {
@@ -37,12 +42,32 @@ using work = workFolder('frontier');
 const delta = join(work.path, 'd.safetensors');
 const folder = join(work.path, 'restored');
 
-async function kldOf(path: string): Promise<number | undefined> {
-  const python = peerPython();
-  if (python === undefined || data === '') return undefined;
-  const r = await run(python, [join(ROOT, 'bench', 'peers', 'kld.py'), tuned, data, '--from', from, path]);
-  if (r.code !== 0) throw new Error(`kld.py: ${r.stderr}`);
-  return (JSON.parse(r.stdout) as { kld: number }).kld;
+/** One process for all checkpoints: the reference's probabilities are computed once. */
+function startKld(python: string): { of(path: string): Promise<number>; end(): void } {
+  const child = spawn(python, [join(ROOT, 'bench', 'peers', 'kld.py'), tuned, data, '--from', from, '--threads', threads, '-'], {
+    stdio: ['pipe', 'pipe', 'ignore'],
+  });
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  return {
+    async of(path) {
+      child.stdin.write(`${path}\n`);
+      const line = (await lines.next()) as IteratorResult<string, undefined>;
+      if (line.done === true) throw new Error('kld.py ended; run it by hand to see why');
+      return (JSON.parse(line.value) as { kld: number }).kld;
+    },
+    end: () => child.stdin.end(),
+  };
+}
+
+const python = peerPython();
+const kld = python === undefined || data === '' ? undefined : startKld(python);
+
+/** What was measured, on stderr too: a sweep takes long. */
+async function point(p: Omit<Point, 'kld'>): Promise<Point> {
+  const loss = await kld?.of(folder);
+  const all = { ...p, ...(loss === undefined ? {} : { kld: loss }) };
+  console.error(row(all).join('  '));
+  return all;
 }
 
 /** undefined: the codec cannot be that small. */
@@ -62,22 +87,16 @@ async function measure(method: string, asked: number | undefined, more: readonly
     method,
     '--json',
     '--quiet',
+    '-j',
+    threads,
     ...more,
   ];
   try {
     const r = await pith(asked === undefined ? args : [...args, '--target-ratio', String(100 / asked)]);
     const { ratio, error } = JSON.parse(r.stdout) as { ratio: number; error?: number };
-    await pith(['delta', 'restore', '--base', base, '--delta', delta, '--out', folder]);
-    const kld = await kldOf(folder);
+    await pith(['delta', 'restore', '--base', base, '--delta', delta, '--out', folder, '-j', threads]);
     const name = [method, ...more.filter((m) => m !== '--set')].join(' ');
-    return {
-      method: name,
-      ...(asked === undefined ? {} : { asked }),
-      percent: 100 * ratio,
-      error: error ?? 0,
-      ms: r.ms,
-      ...(kld === undefined ? {} : { kld }),
-    };
+    return await point({ method: name, ...(asked === undefined ? {} : { asked }), percent: 100 * ratio, error: error ?? 0, ms: r.ms });
   } catch (e) {
     if (asked !== undefined && String(e).includes('cannot be met')) return undefined;
     throw e;
@@ -87,13 +106,36 @@ async function measure(method: string, asked: number | undefined, more: readonly
   }
 }
 
+async function measurePeer(strategy: string): Promise<Point> {
+  try {
+    const r = await peer('deltatensors_delta.py', [base, tuned, folder, '--strategy', strategy, '--threads', threads]);
+    return await point({
+      method: `deltatensors ${strategy}`,
+      percent: (100 * r.bytes) / Number(r['rawBytes']),
+      error: Number(r['error']),
+      ms: 1000 * r.encodeS,
+    });
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+const row = (p: Point): string[] => [
+  p.method,
+  p.asked === undefined ? '' : `${p.asked} %`,
+  `${p.percent.toFixed(2)} %`,
+  p.error.toFixed(4),
+  p.kld?.toPrecision(3) ?? '',
+  seconds(p.ms),
+];
+
 const where = machine();
 const points: Point[] = [];
 const checks: [string, boolean][] = [];
-for (const [size, kld] of limits) {
+for (const [size, most] of limits) {
   const p = await measure('auto', size, []);
   if (p !== undefined) points.push(p);
-  checks.push([`auto: <= ${size} % with a KLD of <= ${kld}`, p !== undefined && p.percent <= size && (p.kld ?? Infinity) <= kld]);
+  checks.push([`auto: <= ${size} % with a KLD of <= ${most}`, p !== undefined && p.percent <= size && (p.kld ?? Infinity) <= most]);
 }
 const swept: Point[] = [];
 for (const method of methods) {
@@ -111,6 +153,8 @@ for (const s of settings) {
   );
   if (p !== undefined) points.push(p);
 }
+for (const s of strategies) points.push(await measurePeer(s));
+kld?.end();
 for (const size of sizes) {
   const auto = swept.find((p) => p.method === 'auto' && p.asked === size);
   const others = swept.filter((p) => p.method !== 'auto' && p.asked === size);
@@ -118,13 +162,5 @@ for (const size of sizes) {
   checks.push([`auto at ${size} %: error within 2 % of the best single codec or below`, auto.error <= ENVELOPE * Math.min(...others.map((p) => p.error))]);
   if (auto.kld !== undefined) checks.push([`auto at ${size} %: KLD likewise`, auto.kld <= ENVELOPE * Math.min(...others.map((p) => p.kld ?? Infinity))]);
 }
-const row = (p: Point): string[] => [
-  p.method,
-  p.asked === undefined ? '' : `${p.asked} %`,
-  `${p.percent.toFixed(2)} %`,
-  p.error.toFixed(4),
-  p.kld?.toPrecision(3) ?? '',
-  seconds(p.ms),
-];
 console.log(`${where}\n\n${table(['method', 'asked', 'file', 'error', 'KLD', 's'], [...points, ...swept].map(row))}\n`);
 verdicts(checks);
