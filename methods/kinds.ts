@@ -53,8 +53,11 @@ export type Assigned = Readonly<Record<string, number>>;
 
 /** A codec whose size follows a budget: what each point of a tensor's own scale costs, and what settings reach it. */
 export interface BudgetedCodec {
-  /** `share`: the part of the raw bytes that the model may take on average; a curve may end well above it. */
-  rates(c: Ctx, base: TensorSource, tuned: TensorSource, share: number): Promise<RateCurve>;
+  /**
+   * `share`: the part of the raw bytes that the model may take on average; a curve may end well above it. `rival`: the least squared
+   * error that the codecs asked before leave with so many bytes; a curve may end where it has clearly lost.
+   */
+  rates(c: Ctx, base: TensorSource, tuned: TensorSource, share: number, rival?: (bytes: number) => number): Promise<RateCurve>;
   assign(point: number): Assigned;
 }
 

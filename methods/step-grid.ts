@@ -8,6 +8,9 @@ export const GRID = {
   headroom: 3,
   /** ... but never below this share. */
   leastShare: 0.01,
+  /** It ends too where another codec has left less than a `lostBy`-th of its squared error at so many points in a row. */
+  lostBy: 1.2,
+  lostPoints: 4,
 } as const;
 
 export const stepAt = (point: number): number => GRID.first * 2 ** (-point / GRID.perOctave);

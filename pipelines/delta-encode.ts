@@ -71,7 +71,8 @@ export interface EncodeReport {
   readonly plan?: { readonly bytes: number; readonly peakBytes: number; readonly ms: number };
 }
 
-type Done = { readonly encode: EncodeResult; readonly choice?: Choice } | { readonly hash: HashResult } | { readonly rates: RatesResult } | DoneRemainder;
+type Done =
+  { readonly encode: EncodeResult; readonly choice?: Choice } | { readonly hash: HashResult } | { readonly rates: readonly RatesResult[] } | DoneRemainder;
 type AnyTask = EncodeTask | HashTask | RatesTask;
 
 const JOB = 'delta encode';
@@ -225,7 +226,8 @@ async function* runTasks(run: Run): AsyncGenerator<ProgressEvent, void, void> {
   yield* runMissing(run, first, totalBytes);
   if (o.target === undefined) return;
   for (const t of budgeted) {
-    for (const m of candidatesOf(t)) allocator.add(t.name, m, (done.get(ratesLabel(run, t, m)) as { rates: RatesResult }).rates);
+    const { rates: curves } = done.get(ratesLabel(t)) as { rates: readonly RatesResult[] };
+    for (const [i, m] of candidatesOf(t).entries()) allocator.add(t.name, m, curves[i]!);
   }
   const target = targetOf(run, o.target, budgeted, totalBytes);
   yield* reachTarget(target);
@@ -266,7 +268,7 @@ async function* measureWeights(run: Run, tensors: readonly string[], data: Calib
 }
 
 const candidatesOf = (t: PlannedTensor): readonly number[] => t.candidates ?? [t.method];
-const ratesLabel = (run: Run, t: PlannedTensor, method: number): string => `rates:${run.plan.methods[method]!.name}:${t.name}`;
+const ratesLabel = (t: PlannedTensor): string => `rates:${t.name}`;
 
 function targetOf(run: Run, target: DeltaTarget, budgeted: readonly PlannedTensor[], totalBytes: number): TargetRun {
   const { o, plan, done, allocator } = run;
@@ -338,7 +340,7 @@ async function* runMissing(run: Run, jobs: readonly Job<AnyTask>[], totalBytes: 
 
 function doneOf(task: AnyTask, result: unknown): Done {
   if (task.type === 'hash') return { hash: result as HashResult };
-  return task.type === 'rates' ? { rates: result as RatesResult } : { encode: result as EncodeResult };
+  return task.type === 'rates' ? { rates: result as readonly RatesResult[] } : { encode: result as EncodeResult };
 }
 
 function choiceOf(run: Run, task: AnyTask): { choice?: Choice } {
@@ -387,13 +389,11 @@ function ratesJobs(run: Run, tensors: readonly PlannedTensor[]): Job<RatesTask>[
   const { o, plan, refs, settings } = run;
   const bytes = o.target === undefined ? undefined : targetBytes(o.target, plan.rawBytes);
   const share = bytes === undefined ? UNKNOWN_SHARE : bytes / Math.max(1, plan.rawBytes);
-  return tensors.flatMap((t) => {
+  return tensors.map((t) => {
     const both = { base: { checkpoint: refs.base!, name: t.name }, tuned: { checkpoint: refs.tuned, name: t.name } };
-    return candidatesOf(t).map((m) => {
-      const { name, params } = plan.methods[m]!;
-      const task: RatesTask = { type: 'rates', settings, method: { name, params }, ...both, ...commonRows(t), share };
-      return { label: ratesLabel(run, t, m), bytes: t.bytes, memoryBytes: memoryOf(plan, t), task };
-    });
+    const methods = candidatesOf(t).map((m) => ({ name: plan.methods[m]!.name, params: plan.methods[m]!.params }));
+    const task: RatesTask = { type: 'rates', settings, methods, ...both, ...commonRows(t), share };
+    return { label: ratesLabel(t), bytes: t.bytes, memoryBytes: memoryOf(plan, t), task };
   });
 }
 

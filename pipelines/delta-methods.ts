@@ -20,8 +20,8 @@ export interface MethodOptions {
   readonly selects: (name: string) => boolean;
 }
 
-/** What `auto` chooses from, besides lossless, unless the parameter `codecs` names others. */
-const AUTO_CODECS = ['lowrank-ecsq', 'ecsq'];
+/** What `auto` chooses from, besides lossless, unless the parameter `codecs` names others; the quickest to estimate first. */
+const AUTO_CODECS = ['ecsq', 'lowrank-ecsq'];
 const AUTO = 'auto';
 
 /** methods[0] is lossless; then the one for embeddings, where it differs, and the main one or, for `auto`, the ones that compete. */

@@ -75,11 +75,12 @@ export interface EncodeResult {
   readonly squares?: readonly [error: number, delta: number];
 }
 
-/** What a codec with a budget would take and leave at each of its points. */
+/** What codecs with a budget would take and leave at each of their points. */
 export interface RatesTask {
   readonly type: 'rates';
   readonly settings: RunSettings;
-  readonly method: MethodRef;
+  /** Asked in this order, each told what those before it reach. */
+  readonly methods: readonly MethodRef[];
   readonly base: TensorRef;
   readonly tuned: TensorRef;
   readonly commonRows?: number;
@@ -558,7 +559,7 @@ export interface StoreGetResult {
 
 export interface TaskResults {
   encode: EncodeResult;
-  rates: RatesResult;
+  rates: readonly RatesResult[];
   remainder: RemainderResult;
   decode: DecodeResult;
   hash: HashResult;

@@ -65,6 +65,13 @@ export class HashingSource implements TensorSource {
   }
 }
 
+/** A stored tensor as it is, hashed nowhere. */
+export function sourceOf(reader: CheckpointReader, name: string): TensorSource {
+  const info = reader.infos.get(name);
+  if (info === undefined) throw new PithError('TENSOR_MISSING', { file: reader.source, tensor: name });
+  return { ...info, byteLength: byteLength(info.dtype, info.shape), readInto: (begin, target) => reader.readInto(name, begin, target) };
+}
+
 /** Rows [start, end) of a source as a tensor of its own. */
 export function rowsOf(source: TensorSource, start: number, end: number): TensorSource {
   const offset = (start * rowLength(source.shape) * DTYPES[source.dtype].bits) / 8;

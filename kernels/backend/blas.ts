@@ -43,6 +43,8 @@ export interface Lapack {
   dpotrf(uplo: 'L' | 'U', n: number, a: Float64Array, lda: number): number;
   /** a: (n, n) symmetric, overwritten by the eigenvectors when `vectors`; w: eigenvalues, ascending. */
   dsyevd(vectors: boolean, n: number, a: Float64Array, w: Float64Array): number;
+  /** The same with vectors in f32. */
+  ssyevd(n: number, a: Float32Array, w: Float32Array): number;
   /** a is destroyed; s: min(m, n); u: (m, min), vt: (min, n), thin. */
   dgesdd(m: number, n: number, a: Float64Array, s: Float64Array, u: Float64Array, vt: Float64Array): number;
 }
@@ -152,13 +154,15 @@ function firstOf(lib: KoffiLib, prototypes: readonly string[]): ((...args: unkno
 /** Fortran calls: everything by reference. undefined when the library has BLAS only. */
 function bindLapack(lib: KoffiLib): Lapack | undefined {
   const dpotrf = firstOf(lib, ['void dpotrf_(const char *uplo, const int *n, double *a, const int *lda, int *info)']);
-  const dsyevd = firstOf(lib, [
-    'void dsyevd_(const char *jobz, const char *uplo, const int *n, double *a, const int *lda, double *w, double *work, const int *lwork, int *iwork, const int *liwork, int *info)',
-  ]);
+  const syevd = (symbol: string, real: string): ReturnType<typeof firstOf> =>
+    firstOf(lib, [
+      `void ${symbol}(const char *jobz, const char *uplo, const int *n, ${real} *a, const int *lda, ${real} *w, ${real} *work, const int *lwork, int *iwork, const int *liwork, int *info)`,
+    ]);
+  const [dsyevd, ssyevd] = [syevd('dsyevd_', 'double'), syevd('ssyevd_', 'float')];
   const dgesdd = firstOf(lib, [
     'void dgesdd_(const char *jobz, const int *m, const int *n, double *a, const int *lda, double *s, double *u, const int *ldu, double *vt, const int *ldvt, double *work, const int *lwork, int *iwork, int *info)',
   ]);
-  if (dpotrf === undefined || dsyevd === undefined || dgesdd === undefined) return undefined;
+  if (dpotrf === undefined || dsyevd === undefined || ssyevd === undefined || dgesdd === undefined) return undefined;
   const int = (n: number): Int32Array => Int32Array.of(n);
   return {
     dpotrf(uplo, n, a, lda) {
@@ -174,6 +178,13 @@ function bindLapack(lib: KoffiLib): Lapack | undefined {
       const work = new Float64Array(Math.max(1, size[0]!));
       const iwork = new Int32Array(Math.max(1, isize[0]!));
       dsyevd(job, 'L', int(n), a, int(n), w, work, int(work.length), iwork, int(iwork.length), info);
+      return info[0]!;
+    },
+    ssyevd(n, a, w) {
+      const info = int(0);
+      // with vectors: 1 + 6 n + 2 n^2 and 3 + 5 n
+      const [work, iwork] = [new Float32Array(1 + 6 * n + 2 * n * n), new Int32Array(3 + 5 * n)];
+      ssyevd('V', 'L', int(n), a, int(n), w, work, int(work.length), iwork, int(iwork.length), info);
       return info[0]!;
     },
     dgesdd(m, n, a, s, u, vt) {

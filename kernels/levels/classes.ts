@@ -1,16 +1,14 @@
 /** Classes of stored floats by their exponent, as contexts for what is coded against them. */
 import { DTYPES } from '../../core/dtype.js';
-import { CLASSES } from './coder.js';
+import { CLASSES, type ExponentField } from './coder.js';
 
 export type FloatDType = 'BF16' | 'F16' | 'F32';
 
-interface Field {
-  readonly shift: number;
-  readonly mask: number;
-}
-
-/** Where the exponent lies in the upper 16 bits of a value. */
-const FIELD: Readonly<Record<FloatDType, Field>> = { BF16: { shift: 7, mask: 255 }, F16: { shift: 10, mask: 31 }, F32: { shift: 7, mask: 255 } };
+export const EXPONENT: Readonly<Record<FloatDType, ExponentField>> = {
+  BF16: { shift: 7, mask: 255 },
+  F16: { shift: 10, mask: 31 },
+  F32: { shift: 7, mask: 255 },
+};
 
 /** Stored values that are read by byte range. */
 export interface StoredFloats {
@@ -23,7 +21,7 @@ const SAMPLE_BYTES = 64;
 
 /** The exponent that class 0 ends with, so that the largest of a sample is the last but one class. */
 export async function exponentBase(dtype: FloatDType, stored: StoredFloats): Promise<number> {
-  const { shift, mask } = FIELD[dtype];
+  const { shift, mask } = EXPONENT[dtype];
   const width = DTYPES[dtype].bits / 8;
   let top = 0;
   for (let s = 0; s < SAMPLES; s++) {
@@ -37,7 +35,7 @@ export async function exponentBase(dtype: FloatDType, stored: StoredFloats): Pro
 
 /** min(15, max(0, exponent - first)) of every stored value; normative. */
 export function exponentClasses(dtype: FloatDType, stored: Uint8Array, first: number, classes: Uint8Array): void {
-  const { shift, mask } = FIELD[dtype];
+  const { shift, mask } = EXPONENT[dtype];
   const width = DTYPES[dtype].bits / 8;
   for (let i = 0, at = width - 2; i < classes.length; i++, at += width) {
     const e = (((stored[at]! | (stored[at + 1]! << 8)) >> shift) & mask) - first;

@@ -4,8 +4,8 @@
  *   q = sign(x) floor(|x| / step + 0.4)
  * Level l is reconstructed at the mean of what fell into it: c_l = l - 0.4 + u_l / 255 steps, u_l one byte, for l <= 8; at l above.
  */
-import { MAX_LEVEL } from './coder.js';
 
+export const MAX_LEVEL = 32767;
 export const ROUNDING = 0.4;
 export const CENTROIDS = 8;
 
@@ -30,6 +30,14 @@ export class CentroidSums {
       if (l === 0 || l > CENTROIDS) continue;
       this.#sums[l]! += Math.abs(x[i]!) / step;
       this.#counts[l]!++;
+    }
+  }
+
+  /** What was counted elsewhere: |x| summed and values counted by level, each at its own place. */
+  addTotals(sums: ArrayLike<number>, counts: ArrayLike<number>, step: number): void {
+    for (let l = 1; l <= CENTROIDS; l++) {
+      this.#sums[l]! += sums[l]! / step;
+      this.#counts[l]! += counts[l]!;
     }
   }
 

@@ -6,7 +6,8 @@ import { DTYPES } from '../../core/dtype.js';
 import { decodeF32, encodeAs } from '../../core/float.js';
 import { exponentBase, exponentClasses, type FloatDType, type StoredFloats } from './classes.js';
 import { CLASSES } from './coder.js';
-import { CENTROIDS, CentroidSums, entropyBits, magnitudes, quantize } from './quantize.js';
+import { CENTROIDS, CentroidSums, entropyBits, magnitudes } from './quantize.js';
+import type { LevelTally } from './tally.js';
 
 /** Values that rates are estimated from, in pieces spread over the tensor. */
 const [SAMPLE_VALUES, PIECE_VALUES] = [1 << 14, 256];
@@ -26,27 +27,29 @@ export interface Sample {
 }
 
 /** Bytes of the whole tensor's stream and the squared error of the sample. */
-export function estimateLevels(s: Sample, step: number, dtype: FloatDType): { bytes: number; errorSq: number } {
-  const levels = new Int16Array(s.delta.length);
-  quantize(s.delta, step, levels);
-  const sums = new CentroidSums();
-  sums.add(s.delta, levels, step);
-  const size = magnitudes(sums.bytes(), CENTROIDS).map((v) => Math.fround(v * step));
-  const counts = new Uint32Array(CLASSES * (TOP_SYMBOL + 1));
-  let extra = 0;
-  for (let i = 0; i < levels.length; i++) {
-    const l = Math.abs(levels[i]!);
-    counts[s.classes[i]! * (TOP_SYMBOL + 1) + Math.min(l, TOP_SYMBOL)]!++;
-    extra += l === 0 ? 0 : l < TOP_SYMBOL ? 1 : 9;
+export function estimateLevels(s: Sample, step: number, dtype: FloatDType, tally: LevelTally): { bytes: number; errorSq: number } {
+  const tops = TOP_SYMBOL + 1;
+  const { counts, sums, levels } = tally.classes(s, step, CLASSES, tops);
+  const byLevel = new Float64Array(tops);
+  let bits = 0;
+  for (let k = 0; k < CLASSES; k++) {
+    const own = counts.subarray(k * tops, (k + 1) * tops);
+    bits += entropyBits(own);
+    for (let l = 0; l < tops; l++) byLevel[l]! += own[l]!;
   }
-  let bits = extra;
-  for (let k = 0; k < CLASSES; k++) bits += entropyBits(counts.subarray(k * (TOP_SYMBOL + 1), (k + 1) * (TOP_SYMBOL + 1)));
+  // a sign for every level but 0, and raw bits for what the counts do not tell apart
+  bits += levels.length - byLevel[0]! + 8 * byLevel[TOP_SYMBOL]!;
+  const centroids = new CentroidSums();
+  centroids.addTotals(sums, byLevel, step);
+  const size = magnitudes(centroids.bytes(), CENTROIDS).map((v) => Math.fround(v * step));
+  const bytes = ((s.total / s.delta.length) * bits * CODER_GAIN) / 8;
+  if (dtype !== 'F16') return { bytes, errorSq: tally.error(s.w0, s.w1, levels, size, step, dtype === 'BF16') };
   const sum = dequantized(levels, size, step);
   for (let i = 0; i < sum.length; i++) sum[i] = s.w0[i]! + sum[i]!;
   const what = decodeF32(dtype, encodeAs(dtype, sum));
   let errorSq = 0;
   for (let i = 0; i < what.length; i++) errorSq += (what[i]! - s.w1[i]!) ** 2;
-  return { bytes: ((s.total / s.delta.length) * bits * CODER_GAIN) / 8, errorSq };
+  return { bytes, errorSq };
 }
 
 /** Pieces at even distances. */

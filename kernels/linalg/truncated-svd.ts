@@ -126,7 +126,7 @@ export async function lowRankFactors(w: Float32Array, m: number, n: number, opti
   const long = Math.max(m, n);
   const v = ops.multiply(false, true, r, side, k, over, x);
   const y = tall ? ops.multiply(false, true, m, r, n, w, v) : ops.multiply(false, false, r, n, m, v, w);
-  const squares = tall ? columnSquares(y, long, r) : Float64Array.from({ length: r }, (_, i) => sumOfSquares(y.subarray(i * long, (i + 1) * long)));
+  const squares = tall ? columnSquares(y, r) : Float64Array.from({ length: r }, (_, i) => sumOfSquares(y.subarray(i * long, (i + 1) * long)));
   const s = squares.map((q, i) => Math.sqrt(q) * roots[i]!);
   const residualFro = Math.sqrt(Math.max(0, frobeniusSq - s.reduce((sum, q) => sum + q * q, 0)));
   return tall
@@ -134,10 +134,10 @@ export async function lowRankFactors(w: Float32Array, m: number, n: number, opti
     : { left: ops.multiply(false, true, side, r, k, x, times), right: y, s, residualFro };
 }
 
-/** y: (rows, r) */
-function columnSquares(y: Float32Array, rows: number, r: number): Float64Array {
+/** ||y_k||^2 of the columns of y, (rows, r) */
+export function columnSquares(y: Float32Array, r: number): Float64Array {
   const out = new Float64Array(r);
-  for (let i = 0, at = 0; i < rows; i++) for (let k = 0; k < r; k++, at++) out[k] = out[k]! + y[at]! * y[at]!;
+  for (let at = 0; at < y.length;) for (let k = 0; k < r; k++, at++) out[k] = out[k]! + y[at]! * y[at]!;
   return out;
 }
 

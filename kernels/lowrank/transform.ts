@@ -5,108 +5,17 @@
  * which sets every rank and bit width at once (reverse water-filling). A component is kept where what it takes off the squared
  * error pays for its bits at the quantizer's own slope, lambda = (ln 2 / 6) t^2 per bit (high-rate theory: error t^2 / 12, -6.02 dB a bit).
  */
-import type { Rng } from '../../core/rng.js';
 import { toBf16 } from '../../core/float.js';
-import { eigh } from '../linalg/eigh.js';
-import { transposed, type MatrixOps } from '../linalg/matrix-ops.js';
-import { truncatedSvd } from '../linalg/truncated-svd.js';
-import { CENTROIDS, CentroidSums, entropyBits, magnitudes, quantize } from '../levels/quantize.js';
+import { CENTROIDS, CentroidSums, entropyBits, magnitudes, MAX_LEVEL, ROUNDING } from '../levels/quantize.js';
+import { BEYOND, COLUMN_SUMS, COLUMN_TOPS, type LevelTally } from '../levels/tally.js';
+import { columnSquares } from '../linalg/truncated-svd.js';
+import { factors, leastValue, type Basis } from './singular-basis.js';
 
 const LAMBDA = Math.LN2 / 6;
-/** No component below this multiple of t sqrt(max(m, n)) ever pays (0.45 was the least kept over the fixtures and both pairs). */
-const LEAST_SHARE = 0.4;
-/** Beyond this share of the short side the whole basis is computed at once. */
-const WHOLE_SHARE = 0.2;
-/** Sides up to which that is done; larger ones go on doubling the rank. */
-const WHOLE_SIDE = 3072;
-/** Eigenvalues of an f32 Gram matrix below this share of the first are rounding. */
-const NOISE = 1e-7;
-const TOP_SYMBOL = 63;
 /** Component scale, two stream columns: what a component costs besides its levels. */
 const COMPONENT_BITS = 24;
 /** Rows of a factor that rates are estimated from. */
 const SAMPLE_ROWS = 384;
-
-/** Factors that carry the singular values on both sides. */
-export interface Basis {
-  readonly m: number;
-  readonly n: number;
-  readonly rank: number;
-  /** X = U diag(s), (m, rank) */
-  readonly x: Float32Array;
-  /** Y = V diag(s), (n, rank) */
-  readonly y: Float32Array;
-  /** Falling. */
-  readonly s: Float64Array;
-}
-
-/** Bases of one matrix for falling steps: a finer step needs more components, a computed one serves all coarser steps. */
-export class Bases {
-  #basis: Basis | undefined;
-  /** Every component of at least this singular value is in the basis. */
-  #covered = Infinity;
-
-  constructor(
-    private readonly d: Float32Array,
-    private readonly m: number,
-    private readonly n: number,
-    private readonly frobeniusSq: number,
-    private readonly ops: MatrixOps,
-    private readonly rng: Rng,
-  ) {}
-
-  /** At least all components that may pay at `step`, exact to f32. */
-  async upTo(step: number): Promise<Basis> {
-    const { d, m, n, frobeniusSq, ops, rng } = this;
-    const least = leastValue(m, n, step);
-    if (this.#basis !== undefined && least >= this.#covered) return this.#basis;
-    const side = Math.min(m, n);
-    // more cannot be above `least`
-    const most = Math.min(side, Math.floor(frobeniusSq / (least * least)));
-    const keep = (basis: Basis, covered: number): Basis => {
-      this.#basis = basis;
-      this.#covered = covered;
-      return basis;
-    };
-    if (most === 0) return keep(empty(m, n), least);
-    for (let rank = Math.min(side, Math.max(16, 2 * (this.#basis?.rank ?? 0), Math.ceil(side / 16))); ; rank *= 2) {
-      if (rank > side * WHOLE_SHARE && side <= WHOLE_SIDE) return keep(wholeBasis(d, m, n, ops), 0);
-      const { u, s, vt } = await truncatedSvd(d, m, n, { rank, ops, rng: rng.fork(`rank ${rank}`), oversampling: 16, powerSteps: 4, frobeniusSq });
-      const last = s.at(-1) ?? 0;
-      if (last < least || s.length < rank || rank >= most) return keep(scaled(u, s, vt, m, n), s.length < rank ? 0 : Math.min(last, least));
-    }
-  }
-}
-
-const leastValue = (m: number, n: number, step: number): number => LEAST_SHARE * step * Math.sqrt(Math.max(m, n));
-
-const empty = (m: number, n: number): Basis => ({ m, n, rank: 0, x: new Float32Array(0), y: new Float32Array(0), s: new Float64Array(0) });
-
-function scaled(u: Float32Array, s: Float64Array, vt: Float32Array, m: number, n: number): Basis {
-  const rank = s.length;
-  const x = new Float32Array(m * rank);
-  for (let i = 0; i < m; i++) for (let k = 0; k < rank; k++) x[i * rank + k] = u[i * rank + k]! * s[k]!;
-  const y = new Float32Array(n * rank);
-  for (let k = 0; k < rank; k++) for (let j = 0; j < n; j++) y[j * rank + k] = vt[k * n + j]! * s[k]!;
-  return { m, n, rank, x, y, s };
-}
-
-/** From the eigenvectors of the smaller Gram matrix, in f64. */
-function wholeBasis(d: Float32Array, m: number, n: number, ops: MatrixOps): Basis {
-  const tall = m >= n;
-  const side = Math.min(m, n);
-  const { values, vectors } = eigh(new Float64Array(ops.gram(d, m, n, !tall)), side, { blas: ops.blas });
-  const rank = values.filter((v) => v > NOISE * values[side - 1]!).length;
-  if (rank === 0) return empty(m, n);
-  const s = Float64Array.from({ length: rank }, (_, k) => Math.sqrt(values[side - 1 - k]!));
-  const v = new Float32Array(rank * side);
-  for (let k = 0; k < rank; k++) v.set(vectors.subarray((side - 1 - k) * side, (side - k) * side), k * side);
-  // long side: D V, short side: V diag(s)
-  const long = tall ? ops.multiply(false, true, m, rank, n, d, v) : ops.multiply(true, true, n, rank, m, d, v);
-  for (let k = 0; k < rank; k++) for (let j = 0; j < side; j++) v[k * side + j] = v[k * side + j]! * s[k]!;
-  const short = transposed(v, rank, side);
-  return tall ? { m, n, rank, x: long, y: short, s } : { m, n, rank, x: short, y: long, s };
-}
 
 /** Levels of the components that pay. */
 export interface Coded {
@@ -120,45 +29,57 @@ export interface Coded {
   readonly centroidsY: Uint8Array;
 }
 
-export function codeBasis(b: Basis, step: number): Coded {
+export function codeBasis(b: Basis, step: number, tally: LevelTally): Coded {
   const rank = usable(b, step);
-  const all = Array.from({ length: rank }, (_, k) => k);
-  const [x, y] = [side(rows(b.x, b.m, b.rank, all), rank, step, 1), side(rows(b.y, b.n, b.rank, all), rank, step, 1)];
-  const kept = price(b, x, y).flatMap((c, k) => (pays(c, step) ? [k] : []));
-  const [keptX, keptY] = [side(rows(x.values, b.m, rank, kept), kept.length, step, 1), side(rows(y.values, b.n, rank, kept), kept.length, step, 1)];
-  const ratios = Uint16Array.from(kept, (k) => toBf16(b.s[k]! / step));
-  return { rank: kept.length, ratios, x: keptX.levels, y: keptY.levels, centroidsX: keptX.centroids, centroidsY: keptY.centroids };
+  const { x, y } = factors(b, rank);
+  const sideX = sideOf({ values: x, stride: rank, squares: columnSquares(x, rank), scale: 1 }, rank, step, tally);
+  const sideY = sideOf({ values: y, stride: rank, squares: columnSquares(y, rank), scale: 1 }, rank, step, tally);
+  const kept = price(b, sideX, sideY).flatMap((c, k) => (pays(c, step) ? [k] : []));
+  return {
+    rank: kept.length,
+    ratios: Uint16Array.from(kept, (k) => toBf16(b.s[k]! / step)),
+    x: levelsOf(x, rank, kept, step),
+    y: levelsOf(y, rank, kept, step),
+    centroidsX: centroidsOf(sideX, kept, step),
+    centroidsY: centroidsOf(sideY, kept, step),
+  };
 }
 
-/** Bytes and squared error that `codeBasis` would give, from a sample of the factors' rows. */
-export function estimate(b: Basis, step: number, frobeniusSq: number): { bytes: number; errorSq: number } {
-  const rank = usable(b, step);
-  const all = Array.from({ length: rank }, (_, k) => k);
-  const sampled = (values: Float32Array, count: number): Side => {
-    const stride = Math.ceil(count / SAMPLE_ROWS);
-    return side(rows(values, count, b.rank, all, stride), rank, step, count / Math.ceil(count / stride));
-  };
-  let [bits, errorSq] = [0, frobeniusSq];
-  for (const c of price(b, sampled(b.x, b.m), sampled(b.y, b.n))) {
-    if (!pays(c, step)) continue;
-    bits += c.bits;
-    errorSq -= c.gain;
+/** Rows of both factors that rates are estimated from. */
+export class BasisSample {
+  readonly #x: Columns;
+  readonly #y: Columns;
+
+  constructor(private readonly b: Basis) {
+    const { x, y } = factors(b, b.rank, strideOf(b.m), strideOf(b.n));
+    const sampled = (values: Float32Array, count: number): Columns => {
+      const scale = count / Math.ceil(count / strideOf(count));
+      return { values, stride: b.rank, squares: columnSquares(values, b.rank), scale };
+    };
+    [this.#x, this.#y] = [sampled(x, b.m), sampled(y, b.n)];
   }
-  return { bytes: bits / 8, errorSq: Math.max(0, errorSq) };
+
+  /** Bytes and squared error that `codeBasis` would give. */
+  estimate(step: number, frobeniusSq: number, tally: LevelTally): { bytes: number; errorSq: number } {
+    const { b } = this;
+    const rank = usable(b, step);
+    let [bits, errorSq] = [0, frobeniusSq];
+    for (const c of price(b, sideOf(this.#x, rank, step, tally), sideOf(this.#y, rank, step, tally))) {
+      if (!pays(c, step)) continue;
+      bits += c.bits;
+      errorSq -= c.gain;
+    }
+    return { bytes: bits / 8, errorSq: Math.max(0, errorSq) };
+  }
 }
+
+const strideOf = (count: number): number => Math.ceil(count / SAMPLE_ROWS);
 
 /** Leading components that may pay. */
 function usable(b: Basis, step: number): number {
   const least = leastValue(b.m, b.n, step);
   const rank = b.s.findIndex((v) => v < least);
   return rank < 0 ? b.rank : rank;
-}
-
-/** Columns `kept` of every `stride`-th row. */
-function rows(values: Float32Array, count: number, columns: number, kept: readonly number[], stride = 1): Float32Array {
-  const out = new Float32Array(Math.ceil(count / stride) * kept.length);
-  for (let i = 0, to = 0; i < count; i += stride) for (const k of kept) out[to++] = values[i * columns + k]!;
-  return out;
 }
 
 interface Price {
@@ -178,48 +99,76 @@ function price(b: Basis, x: Side, y: Side): Price[] {
   });
 }
 
+/** Components in columns, values (rows, stride); `scale`: of how many rows each stands for. */
+interface Columns {
+  readonly values: Float32Array;
+  readonly stride: number;
+  /** <x, x> of each. */
+  readonly squares: Float64Array;
+  readonly scale: number;
+}
+
 /** One quantized factor. */
 interface Side {
-  readonly values: Float32Array;
-  readonly levels: Int16Array;
-  readonly centroids: Uint8Array;
   /** By component: <x, x^> and <x^, x^> over <x, x>, so that a sample's own energy cancels. */
   readonly cross: Float64Array;
   readonly square: Float64Array;
   /** Entropy of its levels, times `scale`. */
   readonly bits: Float64Array;
+  /** (rank, COLUMN_SUMS) and (rank, CENTROIDS + 1): magnitudes summed and values counted by level. */
+  readonly sums: Float64Array;
+  readonly counts: Uint32Array;
 }
 
-function side(values: Float32Array, rank: number, step: number, scale: number): Side {
-  const levels = new Int16Array(values.length);
-  quantize(values, step, levels);
-  const sums = new CentroidSums();
-  sums.add(values, levels, step);
-  const centroids = sums.bytes();
-  const size = magnitudes(centroids, CENTROIDS);
-  const counts = new Uint32Array(rank * (TOP_SYMBOL + 1));
-  const [cross, square, bits, energy] = [new Float64Array(rank), new Float64Array(rank), new Float64Array(rank), new Float64Array(rank)];
-  for (let at = 0; at < values.length; at += rank) {
-    for (let k = 0; k < rank; k++) {
-      const l = Math.abs(levels[at + k]!);
-      const x = Math.abs(values[at + k]!);
-      counts[k * (TOP_SYMBOL + 1) + Math.min(TOP_SYMBOL, l)]!++;
-      energy[k]! += x * x;
-      if (l === 0) continue;
-      const v = step * (l <= CENTROIDS ? size[l]! : l);
-      cross[k]! += v * x;
-      square[k]! += v * v;
+/** The first `rank` components. */
+function sideOf({ values, stride, squares, scale }: Columns, rank: number, step: number, tally: LevelTally): Side {
+  const { counts: all, sums: views } = tally.columns(values, stride, rank, step);
+  const sums = views.slice();
+  const counts = new Uint32Array(rank * (CENTROIDS + 1));
+  for (let k = 0; k < rank; k++) counts.set(all.subarray(k * COLUMN_TOPS, k * COLUMN_TOPS + CENTROIDS + 1), k * (CENTROIDS + 1));
+  const size = magnitudes(centroidsOf({ sums, counts }, undefined, step), CENTROIDS);
+  const rows = stride === 0 ? 0 : values.length / stride;
+  const [cross, square, bits] = [new Float64Array(rank), new Float64Array(rank), new Float64Array(rank)];
+  for (let k = 0; k < rank; k++) {
+    const own = all.subarray(k * COLUMN_TOPS, (k + 1) * COLUMN_TOPS);
+    const sum = sums.subarray(k * COLUMN_SUMS, (k + 1) * COLUMN_SUMS);
+    // a sign for every level but 0, raw bits for what the counts do not tell apart
+    bits[k] = scale * (entropyBits(own) + rows - own[0]! + 8 * own[COLUMN_TOPS - 1]!);
+    let [c, s] = [step * sum[BEYOND.product]!, step * step * sum[BEYOND.square]!];
+    for (let l = 1; l <= CENTROIDS; l++) {
+      const v = step * size[l]!;
+      c += v * sum[l]!;
+      s += v * v * own[l]!;
+    }
+    const energy = squares[k]! || 1;
+    cross[k] = c / energy;
+    square[k] = s / energy;
+  }
+  return { cross, square, bits, sums, counts };
+}
+
+/** Centroids over all components, or the `kept` ones. */
+function centroidsOf({ sums, counts }: Pick<Side, 'sums' | 'counts'>, kept: readonly number[] | undefined, step: number): Uint8Array {
+  const centroids = new CentroidSums();
+  const add = (k: number): void => centroids.addTotals(sums.subarray(k * COLUMN_SUMS), counts.subarray(k * (CENTROIDS + 1)), step);
+  if (kept === undefined) for (let k = 0; k < sums.length / COLUMN_SUMS; k++) add(k);
+  else kept.forEach(add);
+  return centroids.bytes();
+}
+
+/** Levels of the components `kept`: values (rows, rank) -> (rows, kept.length). */
+function levelsOf(values: Float32Array, rank: number, kept: readonly number[], step: number): Int16Array {
+  const rows = rank === 0 ? 0 : values.length / rank;
+  const out = new Int16Array(rows * kept.length);
+  const [columns, inverse] = [Uint32Array.from(kept), 1 / step];
+  for (let i = 0, to = 0; i < rows; i++) {
+    for (let j = 0; j < columns.length; j++, to++) {
+      const v = values[i * rank + columns[j]!]!;
+      const l = Math.min(MAX_LEVEL, Math.floor(Math.abs(v) * inverse + ROUNDING));
+      out[to] = v < 0 ? -l : l;
     }
   }
-  const count = values.length / Math.max(1, rank);
-  for (let k = 0; k < rank; k++) {
-    const own = counts.subarray(k * (TOP_SYMBOL + 1), (k + 1) * (TOP_SYMBOL + 1));
-    // a sign for every level but 0, raw bits for what the histogram does not tell apart
-    bits[k] = scale * (entropyBits(own) + count - own[0]! + 8 * own[TOP_SYMBOL]!);
-    cross[k]! /= energy[k]! || 1;
-    square[k]! /= energy[k]! || 1;
-  }
-  return { values, levels, centroids, cross, square, bits };
+  return out;
 }
 
 /** Levels -> values: the left factor (times the step) or the right one (over s / t); normative. */

@@ -10,11 +10,12 @@ import * as z from 'zod';
 import { DTYPES } from '../../core/dtype.js';
 import { elementCount, matrixShape } from '../../core/shape.js';
 import type { TensorInfo } from '../../core/tensor.js';
-import { exponentBase, exponentClasses } from '../../kernels/levels/classes.js';
+import { EXPONENT, exponentBase } from '../../kernels/levels/classes.js';
 import { LevelCoder } from '../../kernels/levels/coder.js';
-import { CENTROIDS, CentroidSums, magnitudes, quantize } from '../../kernels/levels/quantize.js';
-import { dequantized, estimateLevels, sampleLevels } from '../../kernels/levels/rates.js';
+import { CENTROIDS, CentroidSums, magnitudes } from '../../kernels/levels/quantize.js';
+import { estimateLevels, sampleLevels } from '../../kernels/levels/rates.js';
 import { pull } from '../../kernels/levels/stream.js';
+import { LevelTally } from '../../kernels/levels/tally.js';
 import { isDense } from '../../kernels/lowrank/panel.js';
 import type { RateCurve } from '../../kernels/lowrank/water-fill.js';
 import { DECLINED, DeltaMatrix, type DeltaSums } from '../delta-matrix.js';
@@ -43,6 +44,7 @@ class Ecsq implements DeltaCodec {
   };
   readonly #matrix = new DeltaMatrix();
   #coder: Promise<LevelCoder> | undefined;
+  #tally: Promise<LevelTally> | undefined;
 
   constructor(private readonly p: Params) {}
 
@@ -68,7 +70,6 @@ class Ecsq implements DeltaCodec {
     if (!Number.isFinite(squares) || step === 0) return DECLINED;
     const dtype = tuned.dtype;
     const panel = LevelCoder.panelRows(n) * n;
-    const [levels, classes] = [new Int16Array(panel), new Uint8Array(panel)];
     const sums = new CentroidSums();
     const encoder = (await this.#levels()).encoder(n);
     const first = await exponentBase(dtype, base);
@@ -83,12 +84,9 @@ class Ecsq implements DeltaCodec {
       base,
       tuned,
       async ({ delta, base: stored }) => {
-        const [q, k] = [levels.subarray(0, delta.length), classes.subarray(0, delta.length)];
-        quantize(delta, step, q);
-        sums.add(delta, q, step);
-        exponentClasses(dtype, stored, first, k);
-        for (let i = 0; i < q.length; i++) if (q[i] !== 0) changed++;
-        await put(encoder.rows(q, k));
+        const coded = encoder.values(delta, step, sums, { bytes: stored, field: EXPONENT[dtype], first });
+        changed += coded.changed;
+        await put(coded.bytes);
       },
       panel,
     );
@@ -114,10 +112,11 @@ class Ecsq implements DeltaCodec {
     if (same) return { bytes: [0], errorSq: [0], deltaSq: 0 };
     if (!Number.isFinite(squares) || Math.fround(mean) === 0 || !isDense(tuned.dtype)) return { bytes: [tuned.byteLength], errorSq: [0], deltaSq: 0 };
     const sample = await sampleLevels(base, tuned, tuned.dtype, () => c.checkpointCancel());
+    const tally = await (this.#tally ??= LevelTally.create());
     const [bytes, errorSq]: [number[], number[]] = [[], []];
     for (let point = 0; point < GRID.points; point++) {
       c.checkpointCancel();
-      const e = estimateLevels(sample, Math.fround(stepAt(point) * mean), tuned.dtype);
+      const e = estimateLevels(sample, Math.fround(stepAt(point) * mean), tuned.dtype, tally);
       bytes.push(HEAD_BYTES + e.bytes);
       errorSq.push(Math.min((e.errorSq / sample.squares) * squares, errorSq.at(-1) ?? squares));
       if (bytes.at(-1)! > GRID.headroom * Math.max(share, GRID.leastShare) * tuned.byteLength) break;
@@ -146,15 +145,13 @@ class Ecsq implements DeltaCodec {
     const rows = LevelCoder.panelRows(n);
     const width = DTYPES[base.dtype].bits / 8;
     const stored = new Uint8Array(Math.min(rows, m) * n * width);
-    const classes = new Uint8Array(Math.min(rows, m) * n);
     for (let i = 0; i < m; i += rows) {
       c.checkpointCancel();
       const count = Math.min(rows, m - i) * n;
-      const [w0, k] = [stored.subarray(0, count * width), classes.subarray(0, count)];
+      const w0 = stored.subarray(0, count * width);
       await base.readInto(i * n * width, w0);
-      exponentClasses(base.dtype, w0, first, k);
-      const levels = await decoder.rows(count / n, k);
-      await out.write(i * n * width, panels.add(base.dtype, w0, dequantized(levels, size, step)));
+      const delta = await decoder.values(count / n, size, step, { bytes: w0, field: EXPONENT[base.dtype], first });
+      await out.write(i * n * width, panels.add(base.dtype, w0, delta));
       c.report(w0.length);
     }
     await decoder.end();

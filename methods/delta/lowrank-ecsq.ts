@@ -14,8 +14,10 @@ import type { TensorInfo } from '../../core/tensor.js';
 import { LevelCoder } from '../../kernels/levels/coder.js';
 import { CENTROIDS } from '../../kernels/levels/quantize.js';
 import { readRows, writeRows } from '../../kernels/levels/stream.js';
+import { LevelTally } from '../../kernels/levels/tally.js';
 import { matrixOps, transposed } from '../../kernels/linalg/matrix-ops.js';
-import { Bases, codeBasis, dequantize, estimate } from '../../kernels/lowrank/transform.js';
+import { Bases, type Basis } from '../../kernels/lowrank/singular-basis.js';
+import { BasisSample, codeBasis, dequantize } from '../../kernels/lowrank/transform.js';
 import type { RateCurve } from '../../kernels/lowrank/water-fill.js';
 import { DECLINED, DeltaMatrix, isDenseMatrix } from '../delta-matrix.js';
 import type { Ctx, Method } from '../define.js';
@@ -39,11 +41,12 @@ class LowrankEcsq implements DeltaCodec {
   readonly lossless = false;
   readonly version = 1;
   readonly budget: BudgetedCodec = {
-    rates: (c, base, tuned, share) => this.#rates(c, base, tuned, share),
+    rates: (c, base, tuned, share, rival) => this.#rates(c, base, tuned, share, rival),
     assign: (point) => ({ step: stepAt(point) }),
   };
   readonly #matrix = new DeltaMatrix();
   #coder: Promise<LevelCoder> | undefined;
+  #tally: Promise<LevelTally> | undefined;
 
   constructor(private readonly p: Params) {}
 
@@ -61,6 +64,11 @@ class LowrankEcsq implements DeltaCodec {
     return this.#coder;
   }
 
+  #tallies(): Promise<LevelTally> {
+    this.#tally ??= LevelTally.create();
+    return this.#tally;
+  }
+
   async encode(c: Ctx, base: TensorSource | undefined, tuned: TensorSource, parts: PartSink, assigned: Assigned): Promise<EncodeInfo> {
     if (base === undefined) return DECLINED;
     const [m, n] = matrixShape(tuned.shape);
@@ -70,7 +78,7 @@ class LowrankEcsq implements DeltaCodec {
     if (!Number.isFinite(norm) || step === 0) return DECLINED;
     const basis = await new Bases(delta, m, n, norm, await matrixOps(c), c.rng.fork('svd')).upTo(step);
     c.checkpointCancel();
-    const coded = codeBasis(basis, step);
+    const coded = codeBasis(basis, step, await this.#tallies());
     const r = coded.rank;
     const head = new DataView(new ArrayBuffer(HEAD_BYTES + 2 * r));
     new Uint8Array(head.buffer).set(MAGIC);
@@ -94,7 +102,7 @@ class LowrankEcsq implements DeltaCodec {
     return { identical: false, facts: { rank: r } };
   }
 
-  async #rates(c: Ctx, base: TensorSource, tuned: TensorSource, share: number): Promise<RateCurve> {
+  async #rates(c: Ctx, base: TensorSource, tuned: TensorSource, share: number, rival?: (bytes: number) => number): Promise<RateCurve> {
     const [m, n] = matrixShape(tuned.shape);
     const { delta, same, norm } = await this.#matrix.read(c, base, tuned);
     if (same) return { bytes: [0], errorSq: [0], deltaSq: 0 };
@@ -102,12 +110,18 @@ class LowrankEcsq implements DeltaCodec {
     const rms = Math.sqrt(norm / (m * n));
     if (!Number.isFinite(norm) || Math.fround(rms) === 0) return { bytes: [dense], errorSq: [0], deltaSq: 0 };
     const bases = new Bases(delta, m, n, norm, await matrixOps(c), c.rng.fork('svd'));
+    const tally = await this.#tallies();
     const [bytes, errorSq]: [number[], number[]] = [[], []];
-    for (let point = 0; point < GRID.points; point++) {
+    let sample: { readonly of: Basis; readonly rows: BasisSample } | undefined;
+    for (let point = 0, lost = 0; point < GRID.points && lost < GRID.lostPoints; point++) {
       c.checkpointCancel();
-      const e = estimate(await bases.upTo(stepAt(point) * rms), stepAt(point) * rms, norm);
+      const step = stepAt(point) * rms;
+      const basis = await bases.upTo(step);
+      if (sample?.of !== basis) sample = { of: basis, rows: new BasisSample(basis) };
+      const e = sample.rows.estimate(step, norm, tally);
       bytes.push(HEAD_BYTES + e.bytes);
       errorSq.push(Math.min(e.errorSq, errorSq.at(-1) ?? Infinity));
+      lost = rival !== undefined && e.errorSq > GRID.lostBy * rival(bytes.at(-1)!) ? lost + 1 : 0;
       if (bytes.at(-1)! > GRID.headroom * Math.max(share, GRID.leastShare) * dense) break;
     }
     return { bytes, errorSq, deltaSq: norm };

@@ -2,6 +2,8 @@
 // whose opinions are mixed in the logistic domain, then range-coded. docs/formats/levels.md is the normative text,
 // kernels/levels/coder.ts the driver. f32 arithmetic is plain IEEE in a fixed order: the same bits on every machine.
 
+import { beyondZero, levelOf } from './_quantizer';
+
 const RATE_LIMIT: u32 = 255;
 const UNARY: i32 = 14;
 const TOP: u32 = 1 << 24;
@@ -258,4 +260,72 @@ export function encodeRows(q: usize, aux: usize, count: i32): void {
 
 export function decodeRows(q: usize, aux: usize, count: i32): void {
   rows(q, aux, count, true);
+}
+
+// ---- values and their levels ----
+
+// q: i16[n] of x: f32[n]; sums: f64[9], |x| of levels 1 to 8 at their own place, added to; counts: u32[9] of levels 0 to 8 likewise.
+// Returns how many are not 0.
+export function quantizeRows(x: usize, n: i32, inverse: f64, q: usize, sums: usize, counts: usize): i32 {
+  const inverse2 = f64x2.splat(inverse);
+  let changed = 0;
+  let i = 0;
+  for (; i + 4 <= n; i += 4) {
+    if (!beyondZero(v128.load(x), inverse2)) store<u64>(q, 0);
+    else for (let j: usize = 0; j < 4; j++) changed += quantizeOne(load<f32>(x + (j << 2)), inverse, q + (j << 1), sums, counts);
+    x += 16;
+    q += 8;
+  }
+  for (; i < n; i++) {
+    changed += quantizeOne(load<f32>(x), inverse, q, sums, counts);
+    x += 4;
+    q += 2;
+  }
+  return changed;
+}
+
+@inline function quantizeOne(v: f32, inverse: f64, q: usize, sums: usize, counts: usize): i32 {
+  const l = levelOf(v, inverse);
+  store<i16>(q, <i16>(v < 0 ? -l : l));
+  if (l == 0) return 0;
+  if (l <= 8) {
+    const sum = sums + (<usize>l << 3);
+    store<f64>(sum, load<f64>(sum) + <f64>abs(v));
+    const count = counts + (<usize>l << 2);
+    store<u32>(count, load<u32>(count) + 1);
+  }
+  return 1;
+}
+
+// aux: u8[n], min(15, max(0, exponent - first)) of n values of `width` bytes whose upper 16 bits hold the exponent at `shift`
+export function exponentRows(stored: usize, n: i32, bytes: i32, shift: i32, mask: i32, first: i32, aux: usize): void {
+  let i = 0;
+  if (bytes == 2) {
+    const masks = i16x8.splat(<i16>mask);
+    const firsts = i16x8.splat(<i16>first);
+    for (; i + 8 <= n; i += 8) {
+      const e = i16x8.sub_sat_u(v128.and(i16x8.shr_u(v128.load(stored), shift), masks), firsts);
+      const k = i16x8.min_u(e, i16x8.splat(15));
+      store<u64>(aux, i64x2.extract_lane(i8x16.narrow_i16x8_u(k, k), 0));
+      stored += 16;
+      aux += 8;
+    }
+  }
+  for (; i < n; i++) {
+    const e = ((<i32>load<u16>(stored + <usize>(bytes - 2)) >> shift) & mask) - first;
+    store<u8>(aux++, <u8>(e < 0 ? 0 : e > 15 ? 15 : e));
+    stored += <usize>bytes;
+  }
+}
+
+// out: f32[n], what the levels stand for, -0 for level 0; sizes: f32[9], magnitudes of levels 0 to 8; normative
+export function dequantizeRows(q: usize, n: i32, sizes: usize, step: f32, out: usize): void {
+  for (let i = 0; i < n; i++) {
+    const l = <i32>load<i16>(q);
+    const a = l < 0 ? -l : l;
+    const size: f32 = a <= 8 ? load<f32>(sizes + (<usize>a << 2)) : <f32>a * step;
+    store<f32>(out, l > 0 ? size : -size);
+    q += 2;
+    out += 4;
+  }
 }

@@ -3,9 +3,12 @@ import { expect } from 'chai';
 import * as fc from 'fast-check';
 import { createHash } from 'node:crypto';
 import { PithError } from '../../../core/errors.js';
+import { encodeAs } from '../../../core/float.js';
 import { Rng } from '../../../core/rng.js';
-import { LevelCoder, MAX_LEVEL } from '../../../kernels/levels/coder.js';
-import { CentroidSums, entropyBits, magnitudes, quantize } from '../../../kernels/levels/quantize.js';
+import { EXPONENT, exponentClasses } from '../../../kernels/levels/classes.js';
+import { LevelCoder, type StoredClasses } from '../../../kernels/levels/coder.js';
+import { CentroidSums, entropyBits, magnitudes, MAX_LEVEL, quantize } from '../../../kernels/levels/quantize.js';
+import { dequantized } from '../../../kernels/levels/rates.js';
 import { pull, readRows, writeRows } from '../../../kernels/levels/stream.js';
 import { reciprocals, squashTable, stretchTable } from '../../../kernels/levels/tables.js';
 import { errorOf } from '../../support/expect-error.js';
@@ -101,6 +104,56 @@ describe('kernels/levels', () => {
     let bits = 0;
     for (let k = 0; k < 16; k++) bits += entropyBits(counts.subarray(k * 256, (k + 1) * 256));
     expect(8 * (await encode(levels, 256, classes)).length).to.be.lessThan(1.02 * bits);
+  });
+
+  it('values: the stream, centroids and changed count of the plain loops, and back to what the levels stand for', async () => {
+    const rng = new Rng(12);
+    const [rows, columns] = [301, 333];
+    const values = rng.normals(rows * columns).map((v, i) => (i % 7 === 0 ? 40 * v : v));
+    values.set([0, -0, 1e9, -1e9, 0.6, -0.6], 3);
+    for (const dtype of ['BF16', 'F16', 'F32'] as const) {
+      const stored = encodeAs(
+        dtype,
+        rng.normals(values.length).map((v, i) => v * 2 ** -(i % 20)),
+      );
+      const [first, field, width] = [dtype === 'F16' ? 1 : 113, EXPONENT[dtype], stored.length / values.length];
+      const step = Math.fround(0.37);
+      const [levels, classes] = [new Int16Array(values.length), new Uint8Array(values.length)];
+      quantize(values, step, levels);
+      exponentClasses(dtype, stored, first, classes);
+      expect(new Set(classes).size, dtype).to.be.greaterThan(10);
+      const plain = new CentroidSums();
+      plain.add(values, levels, step);
+      const centroids = new CentroidSums();
+      const encoder = coder.encoder(columns);
+      const panel = LevelCoder.panelRows(columns) * columns;
+      const [out, against]: [Uint8Array[], (at: number) => StoredClasses] = [
+        [],
+        (at) => ({ bytes: stored.subarray(at * width, (at + panel) * width), field, first }),
+      ];
+      let changed = 0;
+      for (let at = 0; at < values.length; at += panel) {
+        const coded = encoder.values(values.subarray(at, at + panel), step, centroids, against(at));
+        out.push(coded.bytes.slice());
+        changed += coded.changed;
+      }
+      out.push(encoder.end().slice());
+      const bytes = Buffer.concat(out);
+      expect(Buffer.compare(bytes, await encode(levels, columns, classes)), dtype).to.equal(0);
+      expect(changed).to.equal(levels.filter((l) => l !== 0).length);
+      expect(Array.from(centroids.bytes())).to.deep.equal(Array.from(plain.bytes()));
+      const sizes = magnitudes(plain.bytes(), 8).map((v) => Math.fround(v * step));
+      const decoder = await coder.decoder(
+        columns,
+        pull(async (from, to) => bytes.subarray(from, to), bytes.length),
+      );
+      for (let at = 0; at < values.length; at += panel) {
+        const own = levels.subarray(at, at + panel);
+        const got = await decoder.values(own.length / columns, sizes, step, against(at));
+        expect(Buffer.compare(Buffer.from(got.slice().buffer), Buffer.from(dequantized(own, sizes, step).buffer)), dtype).to.equal(0);
+      }
+      await decoder.end();
+    }
   });
 
   it('damaged streams: a typed error or other levels, never anything else; cut or longer ones are refused', async () => {

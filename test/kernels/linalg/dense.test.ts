@@ -3,7 +3,7 @@ import { expect } from 'chai';
 import { Rng } from '../../../core/rng.js';
 import { loadBlas } from '../../../kernels/backend/blas.js';
 import { cholesky, choleskySolve, dampedCholesky, invertLower } from '../../../kernels/linalg/cholesky.js';
-import { eigh } from '../../../kernels/linalg/eigh.js';
+import { eigh, eigh32 } from '../../../kernels/linalg/eigh.js';
 import { matrixOps, transposed } from '../../../kernels/linalg/matrix-ops.js';
 import { householderQ, orthonormalBasis, orthonormalize } from '../../../kernels/linalg/qr.js';
 import { distance, naiveProduct, withSpectrum } from '../../support/random-matrix.js';
@@ -74,6 +74,28 @@ describe('kernels/linalg dense', () => {
         }
         expect(identityError(transpose64(Float64Array.from(vectors), n), n, n)).to.be.lessThan(1e-9);
         expect(distance(eigh(a, n, { blas, vectors: false }).values, values)).to.be.lessThan(1e-9 * (1 + values[n - 1]!));
+      }
+    });
+
+    it(`eigh32, ${blas === undefined ? 'TypeScript' : 'LAPACK'}: values and orthonormal vectors to f32, the matrix left as it is`, () => {
+      for (const n of [1, 2, 33, 90]) {
+        const a = spd(n);
+        const f32 = new Float32Array(a);
+        const before = f32.slice();
+        const { values, vectors } = eigh32(f32, n, { blas });
+        expect(f32).to.deep.equal(before);
+        const largest = values[n - 1]!;
+        expect(distance(values, eigh(a, n).values)).to.be.lessThan(1e-5 * largest);
+        expect(identityError(transpose64(Float64Array.from(vectors), n), n, n)).to.be.lessThan(1e-5);
+        for (let i = 0; i < n; i++) {
+          const v = Float64Array.from(vectors.subarray(i * n, (i + 1) * n));
+          expect(
+            distance(
+              naiveProduct(a, v, n, n, 1),
+              v.map((x) => x * values[i]!),
+            ),
+          ).to.be.lessThan(1e-5 * largest);
+        }
       }
     });
 
