@@ -43,5 +43,8 @@ const modules = Object.fromEntries(
     return [m, { tokens: stats.tokens(m), ...Object.fromEntries(values) }];
   }),
 );
-writeFileSync(join(folder, 'cases.json'), `${JSON.stringify({ version: 1, sha256: sha256(readFileSync(file)), manifest: stats.manifest, modules }, null, 1)}\n`);
+writeFileSync(
+  join(folder, 'cases.json'),
+  `${JSON.stringify({ version: 1, sha256: sha256(readFileSync(file)), manifest: stats.manifest, modules }, null, 1)}\n`,
+);
 stats[Symbol.dispose]();

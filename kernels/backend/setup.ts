@@ -41,8 +41,8 @@ export async function setupBackend(device: Device, options: BackendOptions): Pro
 export async function resolveDevice(wanted: Device | 'auto'): Promise<Device> {
   if (wanted === 'cpu') return wanted;
   if (wanted !== 'auto') return (await setupBackend(wanted, { blasThreads: 1 })).device;
-  if (isInstalled(process.env['PITH_TFJS_NODE'] ?? TFJS_NODE[0]) && (await isThere(async () => (await setupTensorflow()).description.includes('gpu'))))
-    return 'cuda';
+  const tensorflow = process.env['PITH_TFJS_NODE'] ?? TFJS_NODE[0];
+  if (tensorflow.includes('gpu') && isInstalled(tensorflow) && (await isThere(setupTensorflow))) return 'cuda';
   if (mayHaveGpu() && isInstalled('webgpu') && (await isThere(async () => !(await findAdapter()).software))) return 'webgpu';
   return 'cpu';
 }
@@ -64,9 +64,9 @@ function mayHaveGpu(): boolean {
   return existsSync('/dev/dri') || existsSync('/dev/nvidiactl') || existsSync('/dev/dxg');
 }
 
-async function isThere(probe: () => Promise<boolean>): Promise<boolean> {
+async function isThere(probe: () => Promise<unknown>): Promise<boolean> {
   try {
-    return await probe();
+    return (await probe()) !== false;
   } catch {
     return false;
   }
@@ -143,6 +143,8 @@ async function setupWebgpu(): Promise<Backend> {
 /** tfjs-node-gpu or tfjs-node: they share one binding; their copy of tfjs shares the engine of ours through a global. */
 async function setupTensorflow(): Promise<Backend> {
   const tf = await import('#tf');
+  // its library writes to stderr what is no warning of ours
+  process.env['TF_CPP_MIN_LOG_LEVEL'] ??= '2';
   const require = createRequire(import.meta.url);
   const named = process.env['PITH_TFJS_NODE'];
   const reasons: string[] = [];
