@@ -3,7 +3,7 @@ import { unlinkSync } from 'node:fs';
 import * as io from '../../formats/io.js';
 
 export interface HiddenStates extends Disposable {
-  /** Values of rows [start, start + count), each `width` long; good until they are written. */
+  /** Values of rows [start, start + count), each `width` long; the caller's own. */
   read(start: number, count: number): Float32Array;
   write(start: number, values: Float32Array): void;
 }
@@ -16,7 +16,7 @@ export function hiddenStates(rows: number, width: number, memoryBytes: number, f
 function inMemory(rows: number, width: number): HiddenStates {
   const all = new Float32Array(rows * width);
   return {
-    read: (start, count) => all.subarray(start * width, (start + count) * width),
+    read: (start, count) => all.slice(start * width, (start + count) * width),
     write: (start, values) => all.set(values, start * width),
     [Symbol.dispose]: () => undefined,
   };
