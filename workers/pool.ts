@@ -13,7 +13,7 @@ export interface PoolOptions {
 const YOUNG_MB = 6;
 
 /** A thread that takes longer to start is not waited for. */
-const START_MS = 5_000;
+const START_MS = 60_000;
 
 export class WorkerPool implements AsyncDisposable {
   readonly threads: number;
@@ -22,7 +22,6 @@ export class WorkerPool implements AsyncDisposable {
   readonly #progress = new BigInt64Array(new SharedArrayBuffer(8));
   /** Every thread has loaded its entry, or has ended. */
   readonly #started: Promise<unknown>;
-  #used = false;
 
   constructor(options: PoolOptions) {
     this.threads = Math.max(1, options.threads);
@@ -44,7 +43,6 @@ export class WorkerPool implements AsyncDisposable {
 
   /** Runs one task; a worker's error comes back with its code. */
   async run<T extends Task>(task: T): Promise<ResultOf<T>> {
-    this.#used = true;
     const envelope: Envelope = { task, cancel: this.#cancel, progress: this.#progress };
     const reply = (await this.#piscina.run(envelope)) as Reply;
     if ('error' in reply) throw PithError.fromWire(reply.error);
@@ -58,9 +56,9 @@ export class WorkerPool implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.cancel();
-    // Node 20 may abort the process when a thread is ended while it loads its first module; before a first task it has hardly begun to
+    // Node 20 may abort the process when a thread is ended while it loads its first module: on a busy machine that is seconds after its start
     let timer: NodeJS.Timeout | undefined;
-    if (this.#used) await Promise.race([this.#started, new Promise((go) => (timer = setTimeout(go, START_MS)))]);
+    await Promise.race([this.#started, new Promise((go) => (timer = setTimeout(go, START_MS)))]);
     clearTimeout(timer);
     await this.#piscina.destroy();
   }
