@@ -46,12 +46,29 @@ export function evalData(d: EvalDataset, tokenizer: Tokenizer): EvalData {
   if (d.wikitext === true && d.protocol !== 'lm-eval') throw new PithError('USAGE', { message: '--wikitext is for --protocol lm-eval' });
   const rows = readRows(d.spec, d.template === undefined ? {} : { template: d.template });
   if (d.protocol === 'lm-eval') return documents(d, rows, tokenizer);
-  const text = joinRows(rows, tokenizer);
+  const enough = enoughText(d.maxTokens);
+  const text = joinRows(enoughRows(rows, tokenizer, enough), tokenizer).slice(0, enough);
   const source = d.spec.file;
   const { seqlen, maxTokens } = d;
   const ids = d.protocol === 'gptq' ? tokenizer.encode(text) : llamaCppIds(tokenizer, text);
   const windows = d.protocol === 'gptq' ? gptqWindows(ids, { seqlen, source, ...limit(maxTokens) }) : llamaWindows(ids, d, tokenizer);
   return { ...scored(windows), tokens: windows.length * seqlen, documents: 1 };
+}
+
+/** V8 makes no longer strings. */
+const MAX_TEXT = 2 ** 29 - 24;
+/** Characters that surely hold so many tokens; no language has 64 a token. A text below 16 M is read whole. */
+const enoughText = (maxTokens: number | undefined): number => (maxTokens === undefined ? Infinity : Math.max(1 << 24, 64 * maxTokens));
+
+/** Rows up to where a limit of tokens is surely reached: of a large file not all is read. DATASET_ROW (65) where the text gets too long. */
+function* enoughRows(rows: Iterable<TextRow>, tokenizer: Tokenizer, enough: number): Generator<TextRow> {
+  let length = 0;
+  for (const row of rows) {
+    length += rowText(row, tokenizer).length + row.separator.length;
+    if (length > MAX_TEXT) throw new PithError('DATASET_ROW', { file: row.file, place: row.place, message: 'the text gets too long here; give --max-tokens, or fewer rows' }); // prettier-ignore
+    yield row;
+    if (length >= enough) return;
+  }
 }
 
 const limit = (maxTokens: number | undefined): { maxTokens?: number } => (maxTokens === undefined ? {} : { maxTokens });
