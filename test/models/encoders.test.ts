@@ -63,7 +63,8 @@ async function runVit(tf: Tf, name: string, opened: OpenModel, golden: Golden<Mo
   return out;
 }
 
-async function runWhisper(tf: Tf, name: string, opened: OpenModel, golden: Golden<ModelDocument>): Promise<Outputs> {
+/** `hidden`: so many last tokens of every sequence are masked. */
+async function runWhisper(tf: Tf, name: string, opened: OpenModel, golden: Golden<ModelDocument>, hidden = 0): Promise<Outputs> {
   const config = requireModelConfig(modelConfigOf(name), name) as WhisperConfig;
   const { encoder, decoder } = await whisperModel(config, opened.table);
   const { shape, values } = golden.tensor('input.input_features');
@@ -72,7 +73,9 @@ async function runWhisper(tf: Tf, name: string, opened: OpenModel, golden: Golde
   const [states] = (await runStack(heard, (scope, x) => [encoder.finish(scope, x)])) as [tfjs.Tensor2D];
   const rows = golden.document.decoder_input_ids!;
   const ids = Int32Array.from(rows.flat());
-  const batch = new Batch({ batch: rows.length, length: rows[0]!.length, context: { states, length: frames.length } });
+  const length = rows[0]!.length;
+  const mask = hidden === 0 ? {} : { mask: Uint8Array.from(ids, (_, i) => (i % length < length - hidden ? 1 : 0)) };
+  const batch = new Batch({ batch: rows.length, length, context: { states, length: frames.length }, ...mask });
   const run = { ...opened, tf, model: decoder, batch, embed: (scope: Parameters<typeof decoder.embed>[0]) => decoder.embed(scope, ids, batch) };
   const [y] = (await runStack(run, (scope, x) => [decoder.finish(scope, x)])) as [tfjs.Tensor2D];
   const out = { encoder_last_hidden_state: await valuesOf(states), logits: await valuesOf(await logitsOf(run, y)) };
@@ -100,4 +103,16 @@ forEachBackend('encoders', (backend) => {
       await opened.reader[Symbol.asyncDispose]();
     });
   }
+
+  it('whisper: padding of the text hides nothing of the sound', async () => {
+    const { tf } = backend();
+    const opened = await openGolden('whisper');
+    const golden = modelGolden('whisper');
+    const { logits } = await runWhisper(tf, 'whisper', opened, golden, 4);
+    const { shape, values } = golden.tensor('logits');
+    const length = shape[1]!;
+    const seen = Uint8Array.from({ length: shape[0]! * length }, (_, i) => (i % length < length - 4 ? 1 : 0));
+    expect(maxDifference(visible(logits!, seen), visible(values, seen))).to.be.lessThan(golden.document.tolerance);
+    await opened.reader[Symbol.asyncDispose]();
+  });
 });
