@@ -21,6 +21,7 @@ const clamped = (digits: number): number => Math.min(10, Math.max(0, digits));
 const nats = (v: number): string => (v === 0 ? '0' : Math.abs(v) < 1e-3 ? v.toExponential(3) : v.toPrecision(4));
 
 export function describeEval(r: EvalReport): string {
+  if (r.embeddings !== undefined) return embeddingTable(r, r.embeddings);
   const parts = [...dataLines(r), ...(r.choices === undefined ? [] : [choiceTable(r.choices)])];
   if (r.sample !== undefined) {
     // line ends are the text's own; nothing else drives the terminal
@@ -60,6 +61,20 @@ function kldTable(r: EvalReport, k: NonNullable<EvalReport['kld']>): string {
   ];
   return `${table([`against ${printable(r.reference!)}`, 'nats a token, %'], rows)}\np: of the token that comes, ${count(r.tokens!)} of them, as llama.cpp's --kl-divergence`;
 }
+
+function embeddingTable(r: EvalReport, e: NonNullable<EvalReport['embeddings']>): string {
+  const { mean, min, p01, median } = e.cosine;
+  const rows = [
+    ['mean', similarity(mean), `${count(e.texts)} texts, ${count(e.tokens)} tokens${e.cut > 0 ? `, ${count(e.cut)} cut to ${count(e.maxTokens)}` : ''}`],
+    ['median', similarity(median), `vectors of ${count(e.dimension)} channels: ${e.pooling}`],
+    ['1 %', similarity(p01), 'a hundredth of the texts is below'],
+    ['minimum', similarity(min), printable(e.lowest[0]!.place)],
+  ];
+  return table([`cosine to ${printable(r.reference!)}`, '', 'of'], rows);
+}
+
+/** As many digits as show how far it is from 1. */
+const similarity = (v: number): string => v.toFixed(v < 1 ? Math.min(12, Math.max(6, 2 - Math.floor(Math.log10(1 - v)))) : 6);
 
 function choiceTable(c: NonNullable<EvalReport['choices']>): string {
   const rows = [

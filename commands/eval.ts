@@ -10,13 +10,14 @@ import { evaluate } from '../pipelines/eval.js';
 import { checkReportFile, writeReportFile } from '../pipelines/report-file.js';
 
 export default class Eval extends PithCommand {
-  static override summary = 'Measure a model: perplexity, divergence from another, multiple choice, a sample of its text';
+  static override summary = "Measure a model: perplexity, divergence from another, multiple choice, a sample of its text; a text encoder's vectors";
   static override description =
     "Weights pass by block by block in their storage type, so the memory does not depend on the model's size. Every figure is printed with the protocol that it was measured by.";
   static override examples = [
     '<%= config.bin %> eval llama --dataset wiki.test.txt --seqlen 2048',
     '<%= config.bin %> eval llama+llama-math.delta.safetensors --dataset wiki.test.txt --reference llama-math --report eval.html',
     '<%= config.bin %> eval pruned --dataset gsm8k.jsonl --rows 1800: --base llama --tuned llama-math',
+    '<%= config.bin %> eval minilm-pruned --reference minilm --dataset sentences.txt',
     '<%= config.bin %> eval llama --choices arc-easy.jsonl --sample "The capital of France is"',
   ];
   static override args = { checkpoint: Args.string({ required: true, description: 'model to measure' }) };

@@ -43,6 +43,7 @@ export const ERRORS = {
   DTYPE_UNSUPPORTED: [65, '{file}: tensor "{tensor}": dtype {got} is not supported here: {message}'],
   MODEL_CONFIG: [65, '{file}: key "{key}": expected {expected}, got {got}'],
   TOKEN_RANGE: [65, '{file}: token id {got} is not in "{tensor}", which has {expected} rows: the tokenizer belongs to another model'],
+  EMBEDDING_MISMATCH: [65, '{file}: vectors of {got} channels; those of the reference {reference} have {expected}: they cannot be compared'],
   VOCABULARY_MISMATCH: [65, '{file}: a vocabulary of {got} tokens; the reference {reference} has {expected}: their distributions cannot be compared'],
   TOKENIZER_MISMATCH: [65, '{file}: token {token} is "{got}"; in {reference} it is "{expected}": their tokenizers differ'],
   LOGITS_NOT_FINITE: [65, '{file}: the model gives probabilities that are not finite: {message}'],

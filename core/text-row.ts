@@ -14,9 +14,12 @@ export type RowBody =
   /** One choice is right; each is scored as it would follow the query. */
   | { readonly kind: 'choices'; readonly query: string; readonly choices: readonly string[]; readonly gold: number };
 
+/** The place of a plain text file's only row. */
+export const WHOLE_TEXT = 'the text';
+
 export interface TextRow {
   readonly file: string;
-  /** Where the row is, for messages: `line 12`, `row 3` or `the text`. */
+  /** Where the row is, for messages: `line 12`, `row 3` or WHOLE_TEXT. */
   readonly place: string;
   readonly body: RowBody;
   /** What stands between this row and the next when rows are joined to one text. */

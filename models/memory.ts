@@ -1,7 +1,7 @@
 /** What running a model takes in memory, from headers and config alone. */
 import { byteLength } from '../core/shape.js';
 import type { TensorInfo } from '../core/tensor.js';
-import type { CausalConfig } from './config/types.js';
+import type { BaseConfig } from './config/types.js';
 import { placeOf } from './place.js';
 
 export interface ActivationShape {
@@ -18,7 +18,7 @@ export function activationBytes({ hiddenSize, outputs, scores }: ActivationShape
 }
 
 /** Stored bytes of the largest block, and a sequence's activations: less than that no worker can do with. An estimate from above. */
-export function leastBytes(config: CausalConfig, infos: ReadonlyMap<string, TensorInfo>, tokens: number): number {
+export function leastBytes(config: Pick<BaseConfig, 'hiddenSize'>, infos: ReadonlyMap<string, TensorInfo>, tokens: number): number {
   const blocks = new Map<string, { bytes: number; outputs: number }>();
   for (const { name, dtype, shape } of infos.values()) {
     const { stack, layer } = placeOf(name);

@@ -2,31 +2,36 @@
 import { PithError } from '../core/errors.js';
 import { byteLength } from '../core/shape.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
-import { requireCausalConfig } from '../models/config/parse.js';
-import type { CausalConfig } from '../models/config/types.js';
+import { requireCausalConfig, requireEncoderConfig, requireTextConfig } from '../models/config/parse.js';
+import type { BertConfig, CausalConfig } from '../models/config/types.js';
 import { leastBytes } from '../models/memory.js';
+import type { SentenceRecipe } from '../models/sentence.js';
 import type { Tokenizer } from '../models/tokenizer/tokenizer.js';
 import type { ModelRef } from '../workers/messages.js';
+import { loadSentence } from '../workers/load-sentence.js';
 import { loadTokenizer } from '../workers/load-tokenizer.js';
 import { openAny } from '../workers/open.js';
 import { modelRef } from './model-ref.js';
 
-export class EvalModel implements AsyncDisposable {
+/** What reads text. */
+export type TextConfig = CausalConfig | BertConfig;
+
+export class EvalModel<Config extends TextConfig = CausalConfig> implements AsyncDisposable {
   #tokenizer: Promise<Tokenizer> | undefined;
 
   private constructor(
     readonly argument: string,
     readonly ref: ModelRef,
-    readonly config: CausalConfig,
+    readonly config: Config,
     private readonly reader: CheckpointReader,
   ) {}
 
-  /** NOT_FOUND (66) without config.json, MODEL_CONFIG (65) for one that describes no decoder. */
-  static async open(argument: string): Promise<EvalModel> {
+  /** NOT_FOUND (66) without config.json, MODEL_CONFIG (65) for one that describes neither a decoder nor a text encoder. */
+  static async open(argument: string): Promise<EvalModel<TextConfig>> {
     const reader = await openAny(argument, { merged: 'F32' });
     try {
       const ref = await modelRef(argument, reader);
-      return new EvalModel(argument, ref, requireCausalConfig(ref.config, ref.configFile), reader);
+      return new EvalModel(argument, ref, requireTextConfig(ref.config, ref.configFile), reader);
     } catch (error) {
       await reader[Symbol.asyncDispose]();
       throw error;
@@ -43,6 +48,11 @@ export class EvalModel implements AsyncDisposable {
     return leastBytes(this.config, this.reader.infos, tokens);
   }
 
+  /** How a text encoder's vectors are made; undefined where the checkpoint does not say. */
+  sentence(): Promise<SentenceRecipe | undefined> {
+    return loadSentence(this.reader, this.config.hiddenSize);
+  }
+
   tokenizer(): Promise<Tokenizer> {
     this.#tokenizer ??= loadTokenizer(this.reader);
     return this.#tokenizer;
@@ -53,15 +63,17 @@ export class EvalModel implements AsyncDisposable {
   }
 }
 
+type Models<K extends string, Config extends TextConfig> = Partial<Record<K, EvalModel<Config>>>;
+
 /** All models or none; the first error closes what is open. */
 export async function openModels<K extends string>(
   arguments_: Readonly<Partial<Record<K, string>>>,
-): Promise<{ models: Partial<Record<K, EvalModel>> } & AsyncDisposable> {
-  const models: Partial<Record<K, EvalModel>> = {};
+): Promise<{ models: Models<K, TextConfig> } & AsyncDisposable> {
+  const models: Models<K, TextConfig> = {};
   const dispose = async (): Promise<void> => {
-    for (const m of new Set(Object.values<EvalModel | undefined>(models))) await m?.[Symbol.asyncDispose]();
+    for (const m of new Set(Object.values<EvalModel<TextConfig> | undefined>(models))) await m?.[Symbol.asyncDispose]();
   };
-  const byArgument = new Map<string, EvalModel>();
+  const byArgument = new Map<string, EvalModel<TextConfig>>();
   try {
     for (const [role, argument] of Object.entries<string | undefined>(arguments_)) {
       if (argument === undefined) continue;
@@ -74,6 +86,18 @@ export async function openModels<K extends string>(
     throw error;
   }
   return { models, [Symbol.asyncDispose]: dispose };
+}
+
+/** The same models as decoders: MODEL_CONFIG (65) for one that is none. */
+export function asDecoders<K extends string>(models: Models<K, TextConfig>): Models<K, CausalConfig> {
+  for (const m of Object.values<EvalModel<TextConfig> | undefined>(models)) if (m !== undefined) requireCausalConfig(m.ref.config, m.ref.configFile);
+  return models as Models<K, CausalConfig>;
+}
+
+/** The same as text encoders. */
+export function asEncoders<K extends string>(models: Models<K, TextConfig>): Models<K, BertConfig> {
+  for (const m of Object.values<EvalModel<TextConfig> | undefined>(models)) if (m !== undefined) requireEncoderConfig(m.ref.config, m.ref.configFile);
+  return models as Models<K, BertConfig>;
 }
 
 /** Figures of two models can be compared only over the same tokens: VOCABULARY_MISMATCH, TOKENIZER_MISMATCH (65). */
@@ -91,7 +115,7 @@ export async function checkComparable(model: EvalModel, other: EvalModel): Promi
 }
 
 /** The other model may be bare weights: its tokens are the first one's then. */
-async function tokenizerOrNone(model: EvalModel): Promise<Tokenizer | undefined> {
+export async function tokenizerOrNone(model: EvalModel<TextConfig>): Promise<Tokenizer | undefined> {
   try {
     return await model.tokenizer();
   } catch (error) {

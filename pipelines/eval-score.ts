@@ -2,7 +2,7 @@
 import { PithError } from '../core/errors.js';
 import type { ProgressEvent } from '../core/events.js';
 import type { Device } from '../core/device.js';
-import type { ScoreResult, ScoreTask, TokenScores } from '../workers/messages.js';
+import type { RunSettings, ScoreResult, ScoreTask, TokenScores } from '../workers/messages.js';
 import type { WorkerPool } from '../workers/pool.js';
 import type { ScoredSequences } from './eval-data.js';
 import type { EvalModel } from './eval-models.js';
@@ -26,8 +26,14 @@ export interface ScoreRun extends RunOptions {
   readonly doneBytes: number;
 }
 
+interface Shared {
+  readonly model: Pick<EvalModel, 'leastBytes'>;
+  readonly reference?: Pick<EvalModel, 'leastBytes'>;
+  readonly sequences: readonly Int32Array[];
+}
+
 /** Workers that side by side have memory for their part; a GPU takes one. */
-export function shardCount({ model, reference, sequences }: ScorePass, o: RunOptions, device: Device): number {
+export function shardCount({ model, reference, sequences }: Shared, o: RunOptions, device: Device): number {
   const longest = Math.max(0, ...sequences.map((s) => s.length));
   const least = Math.max(model.leastBytes(longest), reference?.leastBytes(longest) ?? 0);
   const most = Math.min(device === 'cpu' ? o.threads : 1, sequences.length);
@@ -42,12 +48,7 @@ export function passBytes(pass: ScorePass, o: RunOptions, device: Device): numbe
 /** LOGITS_NOT_FINITE (65) names the first token whose probability is no number. */
 export async function* scorePass(pass: ScorePass, run: ScoreRun): AsyncGenerator<ProgressEvent, ScoreResult, void> {
   const shards = share(pass.sequences, shardCount(pass, run, run.resolved));
-  const settings = {
-    seed: run.seed,
-    device: run.resolved,
-    blasThreads: Math.max(1, Math.floor(run.threads / shards.length)),
-    memoryBytes: Math.floor(run.maxMemoryBytes / shards.length),
-  };
+  const settings = shardSettings(run, shards.length);
   const jobs = shards.map((members, i): Job<ScoreTask> & { readonly members: readonly number[] } => ({
     members,
     label: `${i}`,
@@ -74,8 +75,18 @@ export async function* scorePass(pass: ScorePass, run: ScoreRun): AsyncGenerator
   return out.result;
 }
 
+/** Of one of so many workers: its part of the cores and of the memory. */
+export function shardSettings(run: RunOptions & { readonly resolved: Device }, shards: number): RunSettings {
+  return {
+    seed: run.seed,
+    device: run.resolved,
+    blasThreads: Math.max(1, Math.floor(run.threads / shards)),
+    memoryBytes: Math.floor(run.maxMemoryBytes / shards),
+  };
+}
+
 /** Longest first, each to the worker with the fewest tokens: indices, in order within a worker. */
-function share(sequences: readonly Int32Array[], workers: number): number[][] {
+export function share(sequences: readonly Int32Array[], workers: number): number[][] {
   const shards = Array.from({ length: workers }, () => ({ members: [] as number[], tokens: 0 }));
   const order = sequences.map((_, i) => i).sort((a, b) => sequences[b]!.length - sequences[a]!.length || a - b);
   for (const i of order) {

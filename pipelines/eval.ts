@@ -11,7 +11,8 @@ import { choiceData, evalData, type ChoiceData, type EvalData, type EvalDataset,
 import { evalDetails, type EvalDetails } from './eval-details.js';
 import { choiceFigures, divergence, perplexity, recoveredShare, unitPerplexity } from './eval-figures.js';
 import type { ChoiceFigures, Divergence, Perplexity, UnitPerplexity } from './eval-figures.js';
-import { checkComparable, openModels, type EvalModel } from './eval-models.js';
+import { compareEmbeddings, type EmbeddingFigures } from './eval-embeddings.js';
+import { asDecoders, asEncoders, checkComparable, openModels, type EvalModel } from './eval-models.js';
 import { passBytes, scorePass, shardCount, type ScorePass, type ScoreRun } from './eval-score.js';
 import { resolveRunDevice, type RunOptions } from './run-options.js';
 import { runJobs } from './schedule.js';
@@ -47,6 +48,8 @@ export interface EvalReport extends Partial<Perplexity> {
   readonly recovered?: { readonly share?: number; readonly base: Placed; readonly tuned: Placed };
   readonly choices?: ChoiceFigures & { readonly dataset: string };
   readonly sample?: { readonly prompt: string; readonly text: string; readonly tokens: number; readonly temperature: number };
+  /** Of a text encoder, with `reference` and `dataset` and nothing else. */
+  readonly embeddings?: EmbeddingFigures;
 }
 
 export interface EvalOutcome {
@@ -66,7 +69,12 @@ export async function* evaluate(o: EvalOptions): Pipeline<EvalOutcome> {
   const device = await resolveRunDevice(o.device);
   const { checkpoint: argument, reference, base, tuned } = o;
   await using opened = await openModels<Role>({ model: argument, ...defined({ reference, base, tuned }) });
-  const models = opened.models as { model: EvalModel } & Partial<Record<Role, EvalModel>>;
+  if (opened.models.model!.config.family === 'bert') {
+    const report = yield* embeddings(o, asEncoders(opened.models), device);
+    yield { type: 'job.done', job: JOB, ms: performance.now() - started };
+    return { report };
+  }
+  const models = asDecoders(opened.models) as { model: EvalModel } & Partial<Record<Role, EvalModel>>;
   const { model } = models;
   for (const role of ROLES) if (models[role] !== undefined && models[role] !== model) await checkComparable(model, models[role]);
   const plan = await planPasses(o, models);
@@ -221,6 +229,24 @@ async function* sample(
   if (kept === 'nothing')
     yield { type: 'warning', job: JOB, code: 'MEMORY', message: 'the weights do not fit in --max-memory: they were read again for every token of the sample' };
   return { prompt, text: tokenizer.decode(out, { skipSpecial: true }), tokens: out.length, temperature };
+}
+
+/** Of a text encoder: only how near its vectors are to the reference's. */
+async function* embeddings(
+  o: EvalOptions,
+  { model, reference }: ReturnType<typeof asEncoders<Role>>,
+  device: Device,
+): AsyncGenerator<ProgressEvent, EvalReport, void> {
+  const { dataset, base, choices: questions, sample: text } = o;
+  const usage = (message: string): PithError => new PithError('USAGE', { message: `${o.checkpoint} is a text encoder: ${message}` });
+  for (const [flag, value] of Object.entries({ base, choices: questions, sample: text })) {
+    if (value !== undefined) throw usage(`--${flag} is for decoders`);
+  }
+  if (dataset === undefined || reference === undefined) throw usage('give --dataset and --reference, whose vectors its own are compared with');
+  const { spec, template, seqlen, maxTokens } = dataset;
+  const run = { ...o, job: JOB, resolved: device, makePool: (threads: number) => new WorkerPool({ threads }) };
+  const figures = yield* compareEmbeddings({ model: model!, reference }, { spec, ...defined({ template, seqlen, maxTokens }) }, run);
+  return { checkpoint: o.checkpoint, device, dataset: spec.file, reference: reference.argument, embeddings: figures };
 }
 
 const defined = <T extends object>(o: T): { [K in keyof T]?: Exclude<T[K], undefined> } =>

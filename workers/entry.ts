@@ -47,6 +47,8 @@ async function dispatch(task: Task, control: TaskControl): Promise<unknown> {
       return (await import('./tasks/resize.js')).resize(state, task, control);
     case 'score':
       return (await import('./tasks/score.js')).score(state, task, control);
+    case 'sentences':
+      return (await import('./tasks/sentences.js')).sentences(state, task, control);
     case 'generate':
       return (await import('./tasks/generate.js')).generate(state, task, control);
     case 'model-shape':

@@ -5,6 +5,7 @@ import type { WireError } from '../core/errors.js';
 import type { Quality } from '../formats/delta/schema.js';
 import type { FisherStatistic, InputStatistic } from '../formats/stats/schema.js';
 import type { EncodeInfo } from '../methods/kinds.js';
+import type { Pooling } from '../models/sentence.js';
 
 /** A checkpoint as the plan saw it. A worker refuses one whose files have changed since (FILE_CHANGED). */
 export interface CheckpointRef {
@@ -334,6 +335,27 @@ export interface ScoreResult extends TokenScores {
   readonly kld?: Float32Array;
 }
 
+/** One vector a token sequence, by a text encoder. */
+export interface SentencesTask {
+  readonly type: 'sentences';
+  readonly settings: RunSettings;
+  readonly model: ModelRef;
+  /** Special tokens among them; one token at least each. */
+  readonly sequences: readonly Int32Array[];
+  readonly pooling: Pooling;
+  /** Tokens of a batch; chosen by the memory where absent. */
+  readonly batchTokens?: number;
+  /** As in ScoreTask. */
+  readonly spool: string;
+}
+
+export interface SentencesResult {
+  /** Channels of a vector. */
+  readonly width: number;
+  /** (sequences, width) */
+  readonly embeddings: Float32Array;
+}
+
 /** Continues a sequence token by token. */
 export interface GenerateTask {
   readonly type: 'generate';
@@ -571,6 +593,7 @@ export interface TaskResults {
   fuse: FuseResult;
   resize: ResizeResult;
   score: ScoreResult;
+  sentences: SentencesResult;
   generate: GenerateResult;
   'model-shape': ModelShapeResult;
   embed: EmbedResult;
@@ -596,6 +619,7 @@ export type Task =
   | FuseTask
   | ResizeTask
   | ScoreTask
+  | SentencesTask
   | GenerateTask
   | PassTask
   | StoreTask;

@@ -15,13 +15,14 @@ export async function evalPage({ report: r, details }: EvalOutcome): Promise<str
     ...(details === undefined || details.kld.length === 0 ? [] : [await kldSection(r, details)]),
     ...(details === undefined ? [] : [worstSection(details)]),
     ...(r.sample === undefined ? [] : [sampleSection(r.sample)]),
+    ...(r.embeddings === undefined ? [] : [lowestSection(r.embeddings)]),
   ];
   const title = r.reference === undefined ? basename(r.checkpoint) : `${basename(r.checkpoint)} against ${basename(r.reference)}`;
   return renderPage({ title, facts: facts(r), sections });
 }
 
 function facts(r: EvalReport): (readonly [string, string])[] {
-  const { kld, units, recovered, choices } = r;
+  const { kld, units, recovered, choices, embeddings } = r;
   return [
     ['model', r.checkpoint],
     ...(r.reference === undefined ? [] : [['reference', r.reference] as const]),
@@ -42,6 +43,16 @@ function facts(r: EvalReport): (readonly [string, string])[] {
           ['perplexity ratio', `${brief(kld.pplRatio)} ± ${brief(kld.pplRatioStderr)}`] as const,
         ]),
     ...(recovered?.share === undefined ? [] : [['recovered share', percent(recovered.share)] as const]),
+    ...(embeddings === undefined
+      ? []
+      : [
+          ['data', r.dataset!] as const,
+          ['texts', `${count(embeddings.texts)} of ${count(embeddings.tokens)} tokens`] as const,
+          ['vectors', `${count(embeddings.dimension)} channels: ${embeddings.pooling}`] as const,
+          ['cosine, mean', brief(embeddings.cosine.mean)] as const,
+          ['cosine, 1 %', brief(embeddings.cosine.p01)] as const,
+          ['cosine, minimum', brief(embeddings.cosine.min)] as const,
+        ]),
     ...(choices === undefined ? [] : [['acc, acc_norm', `${percent(choices.acc)}, ${percent(choices.accNorm)} of ${count(choices.questions)}`] as const]),
   ];
 }
@@ -133,6 +144,18 @@ function worstSection({ worst, kld }: EvalDetails): Section {
 
 /** Line ends as a sign: a cell has one line. */
 const oneLine = (text: string): string => text.replaceAll('\n', '\u21b5');
+
+function lowestSection({ lowest }: NonNullable<EvalReport['embeddings']>): Section {
+  return {
+    title: 'Farthest vectors',
+    note: "The texts whose vectors are farthest from the reference's.",
+    table: {
+      caption: 'Farthest vectors',
+      columns: [{ title: 'place' }, { title: 'cosine', format: brief }, { title: 'text' }],
+      rows: lowest.map((t) => [t.place, t.cosine, oneLine(t.text)]),
+    },
+  };
+}
 
 function sampleSection({ prompt, text, tokens, temperature }: NonNullable<EvalReport['sample']>): Section {
   const columns = [{ title: 'prompt' }, { title: 'continuation' }];

@@ -4,7 +4,7 @@
  */
 import { extname } from 'node:path';
 import { PithError } from '../../core/errors.js';
-import type { TextRow } from '../../core/text-row.js';
+import { WHOLE_TEXT, type TextRow } from '../../core/text-row.js';
 import * as io from '../io.js';
 import { parseJson } from '../json.js';
 import { decodeUtf8, readLines } from './lines.js';
@@ -67,13 +67,13 @@ function textRow({ file, rows }: DatasetSpec, bytes: number, options: RowOptions
   if (options.template !== undefined) throw new PithError('USAGE', { message: `"${file}": a template is for ${[...ROW_FORMATS].join(', ')}` });
   const text = wholeText(file, bytes);
   if (text === '') throw new PithError('DATASET_EMPTY', { file, message: 'the file is empty' });
-  return { file, place: 'the text', body: { kind: 'text', text }, separator: '\n\n', fields: {} };
+  return { file, place: WHOLE_TEXT, body: { kind: 'text', text }, separator: '\n\n', fields: {} };
 }
 
 function wholeText(file: string, bytes: number): string {
   if (bytes > MAX_TEXT_BYTES)
-    throw new PithError('DATASET_ROW', { file, place: 'the text', message: `${bytes} bytes are too long for one text; JSON Lines are read row by row` });
-  return decodeUtf8(io.readFile(file), file, 'the text');
+    throw new PithError('DATASET_ROW', { file, place: WHOLE_TEXT, message: `${bytes} bytes are too long for one text; JSON Lines are read row by row` });
+  return decodeUtf8(io.readFile(file), file, WHOLE_TEXT);
 }
 
 function* jsonRows(file: string, bytes: number): Generator<{ place: string; value: unknown }> {

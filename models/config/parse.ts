@@ -5,7 +5,7 @@ import { parseGpt2 } from './gpt2.js';
 import { parseGemma3, parseLlama } from './llama.js';
 import { parseOpt } from './opt.js';
 import { configError, type ConfigSource } from './read.js';
-import { LLAMA_TYPES, type AnyModelConfig, type BaseConfig, type CausalConfig } from './types.js';
+import { LLAMA_TYPES, type AnyModelConfig, type BaseConfig, type BertConfig, type CausalConfig } from './types.js';
 import { parseVit } from './vit.js';
 import { parseWhisper } from './whisper.js';
 
@@ -43,11 +43,29 @@ export function requireModelConfig(document: unknown, file: string): AnyModelCon
   return config;
 }
 
+const isCausal = (c: AnyModelConfig): c is CausalConfig => c.family === 'llama' || c.family === 'gpt2' || c.family === 'opt';
+const DECODERS = 'a decoder (llama, mistral, qwen2, qwen3, gemma2, gemma3, phi3, gpt2, opt)';
+const ENCODERS = 'a text encoder (bert)';
+
 /** The same for what predicts next tokens. */
 export function requireCausalConfig(document: unknown, file: string): CausalConfig {
   const config = requireModelConfig(document, file);
-  if (config.family === 'llama' || config.family === 'gpt2' || config.family === 'opt') return config;
-  throw configError(sourceOf(document, file), 'model_type', 'a decoder (llama, mistral, qwen2, qwen3, gemma2, gemma3, phi3, gpt2, opt)');
+  if (isCausal(config)) return config;
+  throw configError(sourceOf(document, file), 'model_type', DECODERS);
+}
+
+/** The same for what makes vectors of texts. */
+export function requireEncoderConfig(document: unknown, file: string): BertConfig {
+  const config = requireModelConfig(document, file);
+  if (config.family === 'bert') return config;
+  throw configError(sourceOf(document, file), 'model_type', ENCODERS);
+}
+
+/** The same for either. */
+export function requireTextConfig(document: unknown, file: string): CausalConfig | BertConfig {
+  const config = requireModelConfig(document, file);
+  if (isCausal(config) || config.family === 'bert') return config;
+  throw configError(sourceOf(document, file), 'model_type', `${DECODERS} or ${ENCODERS}`);
 }
 
 /** What the graph's tensors begin with in a checkpoint; undefined when it holds no tensor of the graph. */

@@ -1,8 +1,9 @@
 /** `pith eval` as a user runs it: documents, tables, pages, exit codes. */
 import { expect } from 'chai';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pith } from '../support/cli.js';
+import { MEAN, writeEncoder } from '../support/encoder.js';
 import { ROOT, tempDir, TINY } from '../support/files.js';
 
 const golden = JSON.parse(readFileSync(join(ROOT, 'test/golden/eval.json'), 'utf8')) as Record<string, Record<string, Record<string, number>>>;
@@ -53,6 +54,28 @@ describe('cli eval', function () {
     const html = readFileSync(page, 'utf8');
     for (const title of ['Loss by place in the window', 'Divergence from the reference', 'Worst tokens', 'A sample']) expect(html).to.contain(title);
     expect(pith(['eval', TUNED, ...DATA, '--report', page]).code).to.equal(73);
+  });
+
+  it('a text encoder: cosines to the reference, as text, document and page', () => {
+    using dir = tempDir();
+    const encoder = writeEncoder(join(dir.path, 'encoder'));
+    const other = writeEncoder(join(dir.path, 'other'), { pooling: { ...MEAN, pooling_mode: 'cls' } });
+    const [data, page] = [join(dir.path, 'texts.txt'), join(dir.path, 'eval.html')];
+    writeFileSync(data, 'a cat\nthe quick brown fox jumps over the lazy dog\n');
+    const args = ['eval', encoder, '--reference', other, '--dataset', data];
+    const r = pith([...args, '--report', page]);
+    expect(r.code, r.stderr).to.equal(0);
+    expect(r.stdout).to.match(/cosine to \S+other +of/);
+    expect(r.stdout).to.match(/mean +0\.\d{6} +2 texts, 30 tokens, 1 cut to 24/);
+    expect(r.stdout).to.match(/median +0\.\d{6} +vectors of 32 channels: mean, to length 1/);
+    expect(r.stdout).to.match(/minimum +0\.\d{6} +line [12]/);
+    const html = readFileSync(page, 'utf8');
+    for (const part of ['Farthest vectors', 'cosine, mean', 'the quick brown fox']) expect(html).to.contain(part);
+    const doc = JSON.parse(pith([...args, '--json', '--quiet']).stdout) as { embeddings: { cosine: object; lowest: object[] } };
+    expect(doc).to.include.all.keys('schemaVersion', 'checkpoint', 'reference', 'dataset', 'device', 'ms', 'peakRssBytes', 'embeddings');
+    expect(doc.embeddings.cosine).to.have.all.keys('mean', 'min', 'p01', 'median');
+    expect(doc.embeddings.lowest).to.have.length(2);
+    expect(pith([...args, '--sample', 'a']).code).to.equal(64);
   });
 
   it('exit codes: 64 usage, 65 data, 66 missing; nothing is left behind', () => {

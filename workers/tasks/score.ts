@@ -1,15 +1,14 @@
 /** Log probabilities of the tokens of some sequences under a model, and how far its distributions are from a reference's. */
-import { byteLength } from '../../core/shape.js';
 import { PithError } from '../../core/errors.js';
 import type { Backend } from '../../kernels/backend/setup.js';
 import type { CausalModel } from '../../models/causal.js';
 import type { CheckpointReader } from '../../formats/checkpoint.js';
 import type { ModelRef, ScoreResult, ScoreTask } from '../messages.js';
-import { Batches, embedAll, runBlock, type ForwardRun } from '../model/forward.js';
 import { scoredRows, scoreRows, type ScoredSide } from '../model/head-scores.js';
 import { hiddenStates } from '../model/hidden.js';
-import { partBytes, planForward, type ForwardPlan } from '../model/plan.js';
+import { planForward, type ForwardPlan } from '../model/plan.js';
 import { openModel } from '../model/open-model.js';
+import { reportUnits, runBlocks } from '../model/run-blocks.js';
 import { Sequences } from '../model/sequences.js';
 import type { TaskControl, WorkerState } from '../state.js';
 
@@ -73,7 +72,7 @@ async function runSides(
     for (const { model, reader } of opened) {
       const plan = planForward(model, reader, sequences, { memoryBytes, wholeScores: backend.blas === undefined, sides: opened.length });
       const hidden = hiddenStates(sequences.tokens, model.config.hiddenSize, plan.hiddenBytes, `${task.spool}.${all.length}`);
-      const units = reportUnits(model, reader);
+      const units = reportUnits(model, reader, true);
       all.push({ model, reader, hidden, plan, headUnit: units.scale * units.headRow });
       await runBlocks({ model, reader, sequences, hidden, ...plan, batchTokens: task.batchTokens ?? plan.batchTokens }, units, control);
     }
@@ -82,34 +81,4 @@ async function runSides(
     throw error;
   }
   return { all, [Symbol.dispose]: dispose };
-}
-
-/** Progress counts the checkpoint's bytes as its weights are passed through; `scale` spreads what no pass meets over the others. */
-function reportUnits(model: CausalModel, reader: CheckpointReader): { block: (i: number) => number; headRow: number; scale: number } {
-  const bytes = (name: string): number => {
-    const { dtype, shape } = reader.infos.get(name)!;
-    return byteLength(dtype, shape);
-  };
-  const block = (i: number): number => partBytes(model.blocks[i]!, reader);
-  const head = bytes(model.head.weight);
-  const passed = model.blocks.reduce((sum, _, i) => sum + block(i), head);
-  const all = [...reader.infos.keys()].reduce((sum, name) => sum + bytes(name), 0);
-  return { block, headRow: head / model.head.vocabulary, scale: all / passed };
-}
-
-async function runBlocks(
-  run: Omit<ForwardRun, 'report' | 'checkpointCancel'>,
-  { block, scale }: ReturnType<typeof reportUnits>,
-  control: TaskControl,
-): Promise<void> {
-  using batches = new Batches();
-  const { model, sequences } = run;
-  const checkpointCancel = (): void => control.checkpointCancel();
-  const step = (bytes: number): ForwardRun => ({
-    ...run,
-    checkpointCancel,
-    report: (tokens) => control.report((scale * bytes * tokens) / sequences.tokens),
-  });
-  await embedAll(step(0), batches);
-  for (let i = 0; i < model.blocks.length; i++) await runBlock(step(block(i)), i, batches);
 }
