@@ -44,7 +44,7 @@ export interface DeltaPanel {
   readonly squares: number;
   /** Every stored byte agrees. */
   readonly same: boolean;
-  /** The base's stored bytes. */
+  /** The base's stored bytes, a view of the kernel's heap. */
   readonly base: Uint8Array;
 }
 
@@ -53,9 +53,6 @@ export class DeltaMatrix {
   #kernel: Promise<PanelKernel> | undefined;
   #scratch = new Float32Array(0);
   #panel = new Float32Array(0);
-  /** One panel of base and tuned, up to 4 bytes a value. */
-  readonly #stored = [new Uint8Array(4 * PANEL_VALUES), new Uint8Array(4 * PANEL_VALUES)] as const;
-
   panels(): Promise<PanelKernel> {
     this.#kernel ??= PanelKernel.create();
     return this.#kernel;
@@ -111,15 +108,14 @@ export class DeltaMatrix {
     const kernel = await this.panels();
     const width = DTYPES[tuned.dtype].bits / 8;
     const values = tuned.byteLength / width;
-    const buffers = panelValues <= PANEL_VALUES ? this.#stored : ([new Uint8Array(4 * panelValues), new Uint8Array(4 * panelValues)] as const);
     for (let at = 0; at < values; at += panelValues) {
       c.checkpointCancel();
       const delta = place(at, Math.min(panelValues, values - at));
-      const [a, b] = [buffers[0].subarray(0, delta.length * width), buffers[1].subarray(0, delta.length * width)];
-      await base.readInto(at * width, a);
-      await tuned.readInto(at * width, b);
-      const [magnitude, squares] = kernel.subtract(tuned.dtype as DenseDType, b, a, delta);
-      await act({ at, delta, magnitude, squares, same: Buffer.compare(a, b) === 0, base: a });
+      const stored = kernel.subtractInputs(delta.length * width);
+      await base.readInto(at * width, stored.base);
+      await tuned.readInto(at * width, stored.tuned);
+      const [magnitude, squares] = kernel.subtract(tuned.dtype as DenseDType, stored.tuned, stored.base, delta);
+      await act({ at, delta, magnitude, squares, same: Buffer.compare(stored.base, stored.tuned) === 0, base: stored.base });
       c.report(delta.length * width);
     }
   }

@@ -72,11 +72,10 @@ export async function addFactored(
   const rows = Math.min(m, rowPanel(n) / n);
   const rowBytes = byteLength(dtype, [n]);
   const factored = panels.factor(a, r, n, rows);
-  const stored = panels.stored(rows * rowBytes);
   for (let i = 0; i < m; i += rows) {
     c.checkpointCancel();
     const count = Math.min(rows, m - i);
-    const w0 = stored.subarray(0, count * rowBytes);
+    const w0 = factored.input(count, count * rowBytes);
     await base.readInto(i * rowBytes, w0);
     await out.write(i * rowBytes, factored.add(dtype, w0, b.subarray(i * r, (i + count) * r)));
     c.report(w0.length);

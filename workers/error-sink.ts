@@ -24,8 +24,7 @@ export class ErrorSink implements TensorSink {
     const end = Math.min(position + bytes.length, this.base.byteLength);
     for (let at = position; at < end; at += PANEL_BYTES) {
       const n = Math.min(PANEL_BYTES, end - at);
-      const base = panelBuffer(n, 'error base');
-      const tuned = panelBuffer(n, 'error tuned');
+      const { base, tuned } = this.kernel.squaresInputs(n);
       await this.base.readInto(at, base);
       await this.tuned.readInto(at, tuned);
       const [error, delta] = this.kernel.squares(this.tuned.dtype, bytes.subarray(at - position, at - position + n), tuned, base);

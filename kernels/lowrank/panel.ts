@@ -50,15 +50,33 @@ export class PanelKernel {
     if (missing > 0) this.memory.grow(Math.ceil(missing / FIRST_PAGE));
   }
 
+  /** Where `subtract` wants the stored bytes of tuned and base: read there, they are not copied. Views until the next call of anything. */
+  subtractInputs(bytes: number): { tuned: Uint8Array; base: Uint8Array } {
+    this.#reserve(2 * align(bytes) + align(2 * bytes) + 64);
+    return { tuned: new Uint8Array(this.memory.buffer, FIRST_PAGE, bytes), base: new Uint8Array(this.memory.buffer, FIRST_PAGE + align(bytes), bytes) };
+  }
+
+  /** The same for `squares`, beside what was restored. */
+  squaresInputs(bytes: number): { tuned: Uint8Array; base: Uint8Array } {
+    const step = align(bytes);
+    this.#reserve(3 * step + 64);
+    return { tuned: new Uint8Array(this.memory.buffer, FIRST_PAGE + step, bytes), base: new Uint8Array(this.memory.buffer, FIRST_PAGE + 2 * step, bytes) };
+  }
+
+  /** Brings bytes to their place in the heap unless they have been read there. */
+  #place(bytes: Uint8Array, at: number): void {
+    const heap = new Uint8Array(this.memory.buffer);
+    if (bytes.buffer !== heap.buffer || bytes.byteOffset !== at) heap.set(bytes, at);
+  }
+
   /** out = f32(tuned) - f32(base), both in their storage type; the sums of |out| and of out^2, in f64. */
   subtract(dtype: DenseDType, tuned: Uint8Array, base: Uint8Array, out: Float32Array): [magnitude: number, squares: number] {
     if (dtype !== 'BF16') return difference(decodeF32(dtype, tuned), decodeF32(dtype, base), out);
     const n = out.length;
     const [t, b, o] = [FIRST_PAGE, FIRST_PAGE + align(2 * n), FIRST_PAGE + 2 * align(2 * n)];
     this.#reserve(2 * align(2 * n) + align(4 * n) + 64);
-    const heap = new Uint8Array(this.memory.buffer);
-    heap.set(tuned, t);
-    heap.set(base, b);
+    this.#place(tuned, t);
+    this.#place(base, b);
     const sums = new Float64Array(this.memory.buffer, o + align(4 * n), 2).fill(0);
     this.wasm.subtractBf16(t, b, o, n, sums.byteOffset);
     out.set(new Float32Array(this.memory.buffer, o, n));
@@ -70,10 +88,9 @@ export class PanelKernel {
     if (dtype !== 'BF16') return squares(decodeF32(dtype, what), decodeF32(dtype, tuned), decodeF32(dtype, base));
     const step = align(what.length);
     this.#reserve(3 * step + 64);
-    const heap = new Uint8Array(this.memory.buffer);
-    heap.set(what, FIRST_PAGE);
-    heap.set(tuned, FIRST_PAGE + step);
-    heap.set(base, FIRST_PAGE + 2 * step);
+    this.#place(what, FIRST_PAGE);
+    this.#place(tuned, FIRST_PAGE + step);
+    this.#place(base, FIRST_PAGE + 2 * step);
     const sums = new Float64Array(this.memory.buffer, FIRST_PAGE + 3 * step, 2).fill(0);
     this.wasm.squaresBf16(FIRST_PAGE, FIRST_PAGE + step, FIRST_PAGE + 2 * step, what.length / 2, sums.byteOffset);
     return [sums[0]!, sums[1]!];
@@ -107,33 +124,41 @@ export class PanelKernel {
     new Float32Array(this.memory.buffer, at, a.length).set(a);
     this.wasm.packColumns(at, rank, n, FIRST_PAGE);
     const { memory, wasm } = this;
+    const place = this.#place.bind(this);
+    const places = (rows: number, values: number): { product: number; base: number; out: number } => {
+      const product = at + align(4 * rows * rank);
+      const base = product + align(4 * values);
+      return { product, base, out: base + align(2 * values) };
+    };
     return {
+      input(rows, bytes) {
+        return new Uint8Array(memory.buffer, places(rows, rows * n).base, bytes);
+      },
       // base: stored bytes of the rows; b: (rows, rank); gives the stored bytes of W0 + B A
       add(dtype, base, b) {
         const rows = b.length / Math.max(1, rank);
         const count = rank === 0 ? decodedLength(dtype, base) : rows * n;
-        const bAt = at;
-        const productAt = bAt + align(4 * b.length);
-        const baseAt = productAt + align(4 * count);
-        const outAt = baseAt + align(2 * count);
-        new Float32Array(memory.buffer, bAt, b.length).set(b);
-        const delta = new Float32Array(memory.buffer, productAt, count);
+        const to = places(rank === 0 ? count / Math.max(1, n) : rows, count);
+        new Float32Array(memory.buffer, at, b.length).set(b);
+        const delta = new Float32Array(memory.buffer, to.product, count);
         if (rank === 0) delta.fill(0);
-        else wasm.product(bAt, FIRST_PAGE, rows, rank, n, productAt);
+        else wasm.product(at, FIRST_PAGE, rows, rank, n, to.product);
         if (dtype !== 'BF16') {
           const w = decodeF32(dtype, base);
           for (let i = 0; i < w.length; i++) w[i] = Math.fround(w[i]! + delta[i]!);
           return encodeAs(dtype, w);
         }
-        new Uint8Array(memory.buffer).set(base, baseAt);
-        wasm.addBf16(baseAt, productAt, outAt, count);
-        return new Uint8Array(memory.buffer, outAt, 2 * count);
+        place(base, to.base);
+        wasm.addBf16(to.base, to.product, to.out, count);
+        return new Uint8Array(memory.buffer, to.out, 2 * count);
       },
     };
   }
 }
 
 export interface FactoredPanels {
+  /** Where `add` wants the base's stored bytes of so many rows: read there, they are not copied. Until the next call of anything. */
+  input(rows: number, bytes: number): Uint8Array;
   /** The bytes may be a view of the scratch: valid until the next call. */
   add(dtype: DenseDType, base: Uint8Array, b: Float32Array): Uint8Array;
 }

@@ -60,7 +60,7 @@ export class Bases {
     if (side <= WHOLE_AT_ONCE && ops.blas?.lapack !== undefined) return this.#whole(least);
     for (let rank = Math.min(side, Math.max(16, 2 * (this.#basis?.rank ?? 0), Math.ceil(side / 16))); ; rank *= 2) {
       if (rank > side * WHOLE_SHARE && side <= WHOLE_SIDE) return this.#whole(least);
-      const { u, s, vt } = await truncatedSvd(d, m, n, { rank, ops, rng: rng.fork(`rank ${rank}`), oversampling: 16, powerSteps: 4, frobeniusSq });
+      const { u, s, vt } = await truncatedSvd(d, m, n, { rank, ops, rng: rng.fork(`rank ${rank}`), oversampling: 16, filterSteps: 4, frobeniusSq });
       const last = s.at(-1) ?? 0;
       if (last < least || s.length < rank || rank >= most)
         return this.#keep(s, m >= n ? vt : transposed(u, m, s.length), s.length < rank ? 0 : Math.min(last, least));

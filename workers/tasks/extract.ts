@@ -65,17 +65,18 @@ async function readDifference(ctx: Ctx, state: WorkerState, base: Named, tuned: 
   const values = byteLength(i1.dtype, i1.shape) / b1;
   const kernel = await state.panels();
   const d = state.scratch(values);
-  let [same, squares] = [i0.dtype === i1.dtype, 0];
+  const alike = i0.dtype === i1.dtype;
+  let [same, squares] = [alike, 0];
   for (let at = 0; at < values; at += PANEL_VALUES) {
     ctx.checkpointCancel();
     const out = d.subarray(at, at + PANEL_VALUES);
-    const w0 = panelBuffer(out.length * b0, 'extract base');
-    const w1 = panelBuffer(out.length * b1, 'extract tuned');
+    const views = kernel.subtractInputs(out.length * b1);
+    const w1 = views.tuned;
+    const w0 = alike ? views.base : panelBuffer(out.length * b0, 'extract base');
     await base[0].readInto(base[1], at * b0, w0);
     await tuned[0].readInto(tuned[1], at * b1, w1);
     same &&= Buffer.compare(w0, w1) === 0;
-    const sums =
-      i0.dtype === i1.dtype && isDense(i1.dtype) ? kernel.subtract(i1.dtype, w1, w0, out) : difference(decodeF32(i1.dtype, w1), decodeF32(i0.dtype, w0), out);
+    const sums = alike && isDense(i1.dtype) ? kernel.subtract(i1.dtype, w1, w0, out) : difference(decodeF32(i1.dtype, w1), decodeF32(i0.dtype, w0), out);
     squares += sums[1];
     ctx.report(out.length * b1);
   }

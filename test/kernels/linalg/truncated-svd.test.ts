@@ -34,7 +34,7 @@ for (const useBlas of loadBlas() === undefined ? [false] : [false, true]) {
         expect(error / tail(s, 32)).to.be.lessThan(1.001);
         expect(Math.abs(svd.residualFro - error) / error).to.be.lessThan(1e-3);
         for (let i = 0; i < 16; i++) expect(Math.abs(svd.s[i]! / s[i]! - 1)).to.be.lessThan(1e-4);
-        const cheap = await truncatedSvd(w, M, N, { rank: 32, ops: await ops(), rng: new Rng(1), oversampling: 10, powerSteps: 2 });
+        const cheap = await truncatedSvd(w, M, N, { rank: 32, ops: await ops(), rng: new Rng(1), oversampling: 10, filterSteps: 2 });
         expect(cheap.residualFro / tail(s, 32)).to.be.lessThan(1.01);
       });
     }
@@ -42,7 +42,7 @@ for (const useBlas of loadBlas() === undefined ? [false] : [false, true]) {
     it('a Gaussian matrix, rank 32, two power steps: within 3 %', async () => {
       const w = new Rng(7).normals(M * N);
       const all = await singularValues(w, M, N, { count: N, ops: await ops(), rng: new Rng(1) });
-      const svd = await truncatedSvd(w, M, N, { rank: 32, ops: await ops(), rng: new Rng(1), oversampling: 10, powerSteps: 2 });
+      const svd = await truncatedSvd(w, M, N, { rank: 32, ops: await ops(), rng: new Rng(1), oversampling: 10, filterSteps: 2 });
       expect(svd.residualFro / tail(all, 32)).to.be.within(1 - 1e-6, 1.03);
     });
 
