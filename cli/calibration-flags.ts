@@ -1,7 +1,7 @@
 /** Flags of what a model is calibrated on, and of the statistics that are taken. */
 import { Flags } from '@oclif/core';
 import { PithError } from '../core/errors.js';
-import type { CalibrateOptions } from '../pipelines/calibrate.js';
+import type { CalibrateOptions } from '../pipelines/calibrate-plan.js';
 import { calibrationData } from '../pipelines/calibration-data.js';
 import { dataFlags, datasetSpec, rowTemplate } from './data-flags.js';
 

@@ -48,7 +48,8 @@ export default class Calibrate extends PithCommand {
 }
 
 function describe(r: CalibrateReport, ms: number): string {
-  const what = `${r.modules} linear layers with ${r.inputs} inputs of their own: ${r.statistics.join(', ')}`;
+  const shared = r.inputs === 0 ? '' : ` with ${r.inputs} different inputs`;
+  const what = `${r.modules} linear layers${shared}: ${r.statistics.join(', ')}`;
   const text = `${r.nsamples} windows of ${r.seqlen} tokens, ${r.tokens} in all`;
   if (r.plan !== undefined) {
     const { bytes, spoolBytes, peakBytes, ms: predicted } = r.plan;

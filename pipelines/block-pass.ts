@@ -85,6 +85,8 @@ export interface MemoryRequest {
   readonly groups: readonly (readonly InputGroup[])[];
   readonly gram: boolean;
   readonly backward: boolean;
+  /** What is computed of a layer's gradients takes so much, when the block's weights are gone. */
+  readonly pairBytes?: number;
   /** What errors name. */
   readonly source: string;
 }
@@ -95,18 +97,26 @@ export const sumsBytes = (n: number, gram: boolean): number => 16 * n + (gram ? 
 const tokenBytes = (shape: ModelShapeResult, longest: number, backward: boolean): number =>
   (shape.tokenBytes.fixed + longest * shape.tokenBytes.perToken) * (backward ? BACKWARD : 1);
 
+/** The logits of some tokens beside the output layer's weight. */
+const HEAD_BLOCK = 64 << 20;
+
+/** Stored weights that are in memory together. */
+const weightBytes = (shape: ModelShapeResult, backward: boolean): number =>
+  Math.max(0, ...shape.blocks.map((b) => b.weightBytes), backward ? shape.head.bytes + HEAD_BLOCK : 0);
+
 /** Batches, and passes over every block such that the sums of one pass fit. MEMORY_BUDGET (64) when one input's do not. */
 export function shareMemory(shape: ModelShapeResult, o: MemoryRequest): PassMemory {
-  const weights = Math.max(0, ...shape.blocks.map((b) => b.weightBytes));
+  const weights = weightBytes(shape, o.backward);
   const token = tokenBytes(shape, o.longest, o.backward);
-  const batchTokens = Math.max(o.longest, Math.min(MOST_TOKENS, Math.floor((o.maxMemoryBytes - weights) / 2 / token)));
-  const room = o.maxMemoryBytes - weights - batchTokens * token;
   const largest = Math.max(0, ...o.groups.flat().map((g) => sumsBytes(g.in, o.gram)));
-  if (largest > room) {
+  const free = o.maxMemoryBytes - weights;
+  const batchTokens = Math.max(o.longest, Math.min(MOST_TOKENS, Math.floor(Math.min(free / 2, free - largest) / token)));
+  const room = free - batchTokens * token;
+  const least = Math.max(weights + batchTokens * token + largest, o.pairBytes ?? 0);
+  if (least > o.maxMemoryBytes) {
     const megabytes = (bytes: number): string => `${Math.ceil(bytes / 1e6)} MB`;
-    const least = weights + batchTokens * token + largest;
-    const message = `${o.source}: one block, a batch of ${batchTokens} tokens and the sums of one input take ${megabytes(least)}, --max-memory is ${megabytes(o.maxMemoryBytes)}`;
-    throw new PithError('MEMORY_BUDGET', { message });
+    const what = o.pairBytes === least ? 'the Kronecker factors of one layer' : `one block, a batch of ${batchTokens} tokens and the sums of one input`;
+    throw new PithError('MEMORY_BUDGET', { message: `${o.source}: ${what} take ${megabytes(least)}, --max-memory is ${megabytes(o.maxMemoryBytes)}` });
   }
   return { batchTokens, passes: o.groups.map((groups) => passesOf(groups, room, o.gram)) };
 }
@@ -127,9 +137,10 @@ function passesOf(groups: readonly InputGroup[], room: number, gram: boolean): I
 }
 
 /** Host memory that a pass takes at most. */
-export function passBytes(shape: ModelShapeResult, memory: PassMemory, o: Pick<MemoryRequest, 'longest' | 'gram' | 'backward'>): number {
-  const sums = shape.blocks.map((b, i) => b.weightBytes + Math.max(0, ...memory.passes[i]!.map((p) => p.reduce((s, g) => s + sumsBytes(g.in, o.gram), 0))));
-  return Math.max(0, ...sums) + memory.batchTokens * tokenBytes(shape, o.longest, o.backward);
+export function passBytes(shape: ModelShapeResult, memory: PassMemory, o: Omit<MemoryRequest, 'maxMemoryBytes' | 'groups' | 'source'>): number {
+  const sums = memory.passes.flat().map((pass) => pass.reduce((sum, g) => sum + sumsBytes(g.in, o.gram), 0));
+  const running = weightBytes(shape, o.backward) + Math.max(0, ...sums) + memory.batchTokens * tokenBytes(shape, o.longest, o.backward);
+  return Math.max(running, o.pairBytes ?? 0);
 }
 
 export const tokenCount = (t: TokenFile): number => t.lengths.reduce((sum, n) => sum + n, 0);
@@ -249,24 +260,33 @@ export function headGradientStep(c: PassContext): Step {
   };
 }
 
-/** What a token of a block's backward pass counts for. */
+/** What a token of a block's backward pass counts for: its forward pass again, and twice that for both gradients. */
 export const GRADIENT_SHARE = 3;
+/** Applications of the operator that a Kronecker pair takes, about. */
+const PAIR_SWEEPS = 11;
 
-export function blockGradientStep(
-  c: PassContext,
-  s: { readonly block: number; readonly modules: readonly LinearShape[]; readonly statistics: readonly FisherStatistic[]; readonly target: StatsTarget },
-): Step {
+/** Operations of a layer's Kronecker pair. */
+export const pairOperations = (l: LinearShape, sequences: number): number => PAIR_SWEEPS * 4 * l.in * l.out * (l.in + l.out) * sequences;
+
+export interface GradientStep {
+  readonly block: number;
+  readonly modules: readonly LinearShape[];
+  readonly statistics: readonly FisherStatistic[];
+  /** Gradients to the block's inputs are made: an earlier block needs them. */
+  readonly output: boolean;
+  readonly target: StatsTarget;
+}
+
+export function blockGradientStep(c: PassContext, s: GradientStep): Step {
   const [own, after] = [gradientName(s.block), gradientName(s.block + 1)];
+  const pairBytes = s.statistics.some((t) => t !== 'fisherRow') ? pairProgress(c, s) : 0;
   return {
     key: `gradient ${s.block}`,
     reads: [hiddenName(s.block), after],
-    bytes: GRADIENT_SHARE * hiddenBytes(c),
+    bytes: GRADIENT_SHARE * hiddenBytes(c) + pairBytes,
     async *run() {
-      const places = placesOf(
-        s.target,
-        s.modules.map((m) => m.module),
-        s.statistics,
-      );
+      const modules = s.modules.map((m) => m.module);
+      const places = placesOf(s.target, modules, s.statistics);
       const spool = (name: string): string => c.journal.spool(name);
       const task: BlockGradientTask = {
         type: 'block-gradient',
@@ -274,14 +294,23 @@ export function blockGradientStep(
         block: s.block,
         input: spool(hiddenName(s.block)),
         gradients: spool(after),
-        ...(s.block === 0 ? {} : { output: spool(own) }),
+        ...(s.output ? { output: spool(own) } : {}),
         modules: s.modules,
         statistics: s.statistics,
         places,
         spool: spool('weight-gradients'),
+        pairBytes,
+        pairSweeps: PAIR_SWEEPS,
       };
       const { output, statistics } = yield* runTask(c, task, `gradients of block ${s.block}`);
       return { parts: [...wholeFile(own, output), ...statParts(s.target, places, statistics)] };
     },
   };
+}
+
+/** What the pairs of a block count for: as much as a forward pass of as many operations. */
+function pairProgress(c: PassContext, { block, modules }: GradientStep): number {
+  const forward = 2 * tokenCount(c.tokens) * c.shape.blocks[block]!.linears.reduce((sum, l) => sum + l.in * l.out, 0);
+  const pairs = modules.reduce((sum, l) => sum + pairOperations(l, c.tokens.lengths.length), 0);
+  return Math.round((hiddenBytes(c) * pairs) / forward);
 }

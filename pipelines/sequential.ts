@@ -87,9 +87,9 @@ function statisticsSteps<T extends Task>(c: PassContext, o: SequentialOptions<T>
   const tensors = part.groups.flatMap((g) => o.statistics.map((s) => statInfo(g.modules[0]!, s, { in: g.in, out: 0 })));
   const alias = Object.fromEntries(part.groups.flatMap(({ modules: [first, ...rest] }) => rest.map((m) => [m, first!])));
   const places = (): ReadonlyMap<string, FilePlace> => prepareStats(c.journal.spool(file), { ...o.manifest(), alias }, tensors).places;
-  return passesWith(c, block, part.groups).map((groups, i) =>
+  return passesWith(c, block, part.groups).map((groups) =>
     blockStep(c, {
-      key: `statistics ${block}.${part.index}.${i}`,
+      key: `statistics ${block}.${part.index} of ${c.memory.batchTokens}: ${groups.map((g) => g.modules[0]!).join(' ')}`,
       block,
       groups,
       statistics: o.statistics,

@@ -497,13 +497,16 @@ export interface BlockGradientTask extends SpooledPass {
   readonly input: string;
   /** Gradients to what comes out of the block. */
   readonly gradients: string;
-  /** Absent for the first block. */
+  /** Gradients to its inputs; absent where nothing before it is asked for. */
   readonly output?: string;
   readonly modules: readonly LinearShape[];
   readonly statistics: readonly FisherStatistic[];
   readonly places: Readonly<Record<string, FilePlace>>;
   /** Gradients of all sequences go to files whose names begin so; they are gone when the task ends. */
   readonly spool: string;
+  /** What the Kronecker pairs count for in the progress, and the sweeps that it is spread over. */
+  readonly pairBytes: number;
+  readonly pairSweeps: number;
 }
 
 /** Sets up a backend and measures it: what doctor asks. */

@@ -1,7 +1,7 @@
 /**
  * The closest Kronecker product to a Fisher matrix: (1/T) sum_t vec(G_t) vec(G_t)^T ~ B kron A. Rearranged (Van Loan and Pitsianis, 1993) it is a
  * rank-1 approximation of the operator R: A -> (1/T) sum_t G_t A G_t^T, whose leading singular pair is wanted, as in GFWSVD (Chekalina et al., 2025,
- * arXiv 2505.17974). The paper runs Lanczos; here it is the locally optimal conjugate gradient method (Knyazev, 2001) on R^T R, which gives the same
+ * arXiv 2505.17974). The paper runs Lanczos; here it is the locally optimal conjugate gradient method (Knyazev, 2001) on R^T R or R R^T, which gives the same
  * pair, needs three matrices instead of a basis, and a third of the products of a power iteration.
  */
 import { eigh } from './eigh.js';
@@ -21,47 +21,62 @@ export interface KroneckerPair {
   readonly a: Float32Array;
   /** (m, m), symmetric, with the scale: R(A). */
   readonly b: Float32Array;
-  /** Applications of R^T R. */
+  /** Applications of the operator. */
   readonly sweeps: number;
 }
 
 export interface PairOptions {
   readonly ops: MatrixOps;
-  /** ||R^T R A - s^2 A|| / s^2 at which it stops; 1e-5 by default. */
+  /** ||R^T R A - s^2 A|| / s^2 (or that of B) at which it stops; 1e-5 by default. */
   readonly tolerance?: number;
   readonly maxSweeps?: number;
   readonly checkpointCancel: () => void;
 }
 
-/** A vector and what R^T R makes of it. */
+/** A factor and what the operator makes of it. */
 interface Direction {
   readonly v: Float32Array;
   readonly image: Float32Array;
 }
 
+/** Bytes that the iteration holds at most. */
+export function pairBytes(m: number, n: number): number {
+  const [least, most] = [Math.min(m, n), Math.max(m, n)];
+  // three directions with their images, and as many again while they are combined; both factors; a gradient and a product
+  return 4 * (14 * least ** 2 + 3 * most ** 2 + 3 * m * n);
+}
+
 /** B is zero when every gradient is. */
 export function kroneckerPair(gradients: Gradients, { ops, tolerance = 1e-5, maxSweeps = 50, checkpointCancel }: PairOptions): KroneckerPair {
-  const { n } = gradients;
+  const { m, n } = gradients;
   const operator = new Rearranged(gradients, ops, checkpointCancel);
-  const apply = (v: Float32Array): Direction => ({ v, image: operator.back(operator.forth(v)) });
-  const start = new Float32Array(n * n);
-  for (let i = 0; i < n; i++) start[i * n + i] = 1 / Math.sqrt(n);
-  let x = apply(start);
+  // on the factor of the shorter side
+  const ofB = m < n;
+  const apply = (v: Float32Array): Direction => ({ v, image: ofB ? operator.forth(operator.back(v)) : operator.back(operator.forth(v)) });
+  let x = apply(identity(Math.min(m, n)));
   let before: Direction | undefined;
   let sweeps = 1;
   for (; sweeps < maxSweeps; sweeps++) {
     const square = dot(x.v, x.image);
     const residual = combine([x.image, x.v], [1, -square]);
-    if (Math.sqrt(dot(residual, residual)) <= tolerance * square) break;
+    if (norm(residual) <= tolerance * square) break;
     const basis = orthonormal([x, apply(residual), ...(before === undefined ? [] : [before])]);
     const weights = leading(basis);
     before = sum(basis.slice(1), Array.from(weights).slice(1));
     x = unit(sum(basis, weights));
   }
-  // one step of the power iteration more, for nothing
-  const norm = Math.sqrt(dot(x.image, x.image));
-  const a = norm > 0 ? combine([x.image], [1 / norm]) : x.v;
+  // one step of the power iteration more
+  const stretched = ofB ? operator.back(x.v) : x.image;
+  const size = norm(stretched);
+  const a = size > 0 ? combine([stretched], [1 / size]) : identity(n);
   return { a, b: operator.forth(a), sweeps };
+}
+
+/** I / ||I|| */
+function identity(n: number): Float32Array {
+  const out = new Float32Array(n * n);
+  for (let i = 0; i < n; i++) out[i * n + i] = 1 / Math.sqrt(n);
+  return out;
 }
 
 class Rearranged {
@@ -126,6 +141,8 @@ function dot(x: Float32Array, y: Float32Array): number {
   return total;
 }
 
+const norm = (x: Float32Array): number => Math.sqrt(dot(x, x));
+
 function combine(vectors: readonly Float32Array[], weights: ArrayLike<number>): Float32Array {
   const out = new Float32Array(vectors[0]!.length);
   vectors.forEach((v, k) => {
@@ -147,8 +164,8 @@ const sum = (all: readonly Direction[], weights: ArrayLike<number>): Direction =
 });
 
 function unit(d: Direction): Direction {
-  const norm = Math.sqrt(dot(d.v, d.v));
-  return norm > 0 ? sum([d], [1 / norm]) : d;
+  const size = norm(d.v);
+  return size > 0 ? sum([d], [1 / size]) : d;
 }
 
 /** A direction that lies this far in the others' span holds only rounding. */
@@ -161,15 +178,15 @@ function orthonormal(all: readonly Direction[]): Direction[] {
     let d = unit(direction);
     for (let pass = 0; pass < 2; pass++) {
       for (const q of out) d = sum([d, q], [1, -dot(q.v, d.v)]);
-      if (Math.sqrt(dot(d.v, d.v)) < DEPENDENT) break;
+      if (norm(d.v) < DEPENDENT) break;
       d = unit(d);
     }
-    if (dot(d.v, d.v) > 0.5) out.push(d);
+    if (norm(d.v) > 0.5) out.push(d);
   }
   return out;
 }
 
-/** The combination of orthonormal directions that R^T R stretches the most. */
+/** The combination of orthonormal directions that the operator stretches the most. */
 function leading(basis: readonly Direction[]): ArrayLike<number> {
   const k = basis.length;
   const s = new Float64Array(k * k);

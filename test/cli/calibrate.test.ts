@@ -39,7 +39,7 @@ describe('cli calibrate', function () {
     };
     const text = run('a');
     expect(text).to.match(/a: [\d.]+ kB in /);
-    expect(text).to.include('28 linear layers with 16 inputs of their own: inputSqNorm, tokens');
+    expect(text).to.include('28 linear layers with 16 different inputs: inputSqNorm, tokens');
     expect(text).to.include('3 windows of 32 tokens, 96 in all');
     run('b');
     run('c', '--seed', '1');

@@ -1,7 +1,8 @@
 /** Calibrating small models in tests, and how close statistics are to goldens. */
 import { join } from 'node:path';
 import type { CalibrationData } from '../../pipelines/calibration-data.js';
-import { calibrate, type CalibrateOptions, type CalibrateReport } from '../../pipelines/calibrate.js';
+import { calibrate, type CalibrateReport } from '../../pipelines/calibrate.js';
+import type { CalibrateOptions } from '../../pipelines/calibrate-plan.js';
 import { drain, RUN } from './adapters.js';
 import { TINY } from './files.js';
 import { modelFolder, type Golden } from './goldens.js';

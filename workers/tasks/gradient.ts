@@ -2,9 +2,9 @@
 import * as tf from '#tf';
 import { statName, type FisherStatistic } from '../../formats/stats/schema.js';
 import { kroneckerPair, type KroneckerPair } from '../../kernels/linalg/kronecker-pair.js';
-import { matrixOps } from '../../kernels/linalg/matrix-ops.js';
+import { matrixOps, type MatrixOps } from '../../kernels/linalg/matrix-ops.js';
 import { headLoss } from '../../kernels/nn/head-loss.js';
-import type { BlockGradientTask, BlockResult, HeadGradientResult, HeadGradientTask, Written } from '../messages.js';
+import type { BlockGradientTask, BlockResult, HeadGradientResult, HeadGradientTask, LinearShape, Written } from '../messages.js';
 import { gather, step } from '../model/forward.js';
 import { GradientWatch, type WatchedModule } from '../model/gradient-watch.js';
 import { spooledStates } from '../model/hidden.js';
@@ -78,7 +78,7 @@ export async function blockGradient(state: WorkerState, task: BlockGradientTask,
   const ops = await matrixOps({ blasThreads: task.settings.blasThreads });
   const written: Record<string, Written> = {};
   for (const [module, watched] of watch.modules) {
-    const pair = pairs ? kroneckerPair(watched, { ops, checkpointCancel: run.checkpointCancel }) : undefined;
+    const pair = pairs ? pairOf(watched, task, ops, control) : undefined;
     for (const statistic of task.statistics) {
       const name = statName(module, statistic);
       using out = new PlaceWriter(task.places[name]!);
@@ -87,6 +87,26 @@ export async function blockGradient(state: WorkerState, task: BlockGradientTask,
     }
   }
   return { statistics: written, ...(task.output === undefined ? {} : { output: writtenFile(task.output) }) };
+}
+
+function pairOf(watched: WatchedModule, task: BlockGradientTask, ops: MatrixOps, control: TaskControl): KroneckerPair {
+  const work = (l: LinearShape): number => l.in * l.out * (l.in + l.out);
+  const share = (task.pairBytes * work(watched.shape)) / task.modules.reduce((sum, l) => sum + work(l), 0);
+  // a sweep meets every gradient twice; how many there will be is not known
+  const each = share / (2 * task.pairSweeps * watched.count);
+  let reported = 0;
+  const report = (bytes: number): void => {
+    const more = Math.min(bytes, share - reported);
+    reported += more;
+    control.report(more);
+  };
+  const checkpointCancel = (): void => {
+    control.checkpointCancel();
+    report(each);
+  };
+  const pair = kroneckerPair(watched, { ops, checkpointCancel });
+  report(share);
+  return pair;
 }
 
 function valuesOf(statistic: FisherStatistic, watched: WatchedModule, pair: KroneckerPair | undefined): Float32Array {
