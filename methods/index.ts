@@ -1,10 +1,11 @@
 /** The registry: name -> file. A new method adds its file and one line here. */
 import type { Kind, Method } from './define.js';
-import type { DeltaCodec } from './kinds.js';
+import type { DeltaCodec, Pruner } from './kinds.js';
 import { PithError } from '../core/errors.js';
 
 interface Impls {
   delta: DeltaCodec;
+  prune: Pruner;
 }
 type Loader<K extends Kind> = () => Promise<{ default: Method<K, Impls[K]> }>;
 
@@ -19,6 +20,7 @@ const METHODS: { readonly [K in Kind]: Readonly<Record<string, Loader<K>>> } = {
     sparse: () => import('./delta/sparse.js'),
     'delta-come': () => import('./delta/delta-come.js'),
   },
+  prune: {},
 };
 
 export const KINDS = Object.keys(METHODS) as readonly Kind[];

@@ -73,3 +73,52 @@ export interface DeltaCodec {
   encode(c: Ctx, base: TensorSource | undefined, tuned: TensorSource, parts: PartSink, assigned: Assigned): Promise<EncodeInfo>;
   decode(c: Ctx, base: TensorSource | undefined, parts: PartSource, target: TensorInfo, out: TensorSink): Promise<void>;
 }
+
+/** A linear layer's weight as y = x W^T sees it: (m, n) = (out, in), f32, row-major, in host memory. A pruner may overwrite it. */
+export interface LayerWeight {
+  readonly name: string;
+  readonly m: number;
+  readonly n: number;
+  readonly w: Float32Array;
+}
+
+/** What calibration knows of a layer's inputs x (tokens, n); only what a method says it needs is filled in. */
+export interface LayerStats {
+  readonly tokens: number;
+  /** sum over tokens of x_j^2, (n) */
+  readonly inputSqNorm?: Float32Array;
+  /** sum over tokens of |x_j| / tokens, (n) */
+  readonly inputAbsMean?: Float32Array;
+  /** sum over tokens of x x^T, (n, n) f32. A method may overwrite it. */
+  readonly inputGram?: Float32Array;
+}
+export type LayerStat = 'inputSqNorm' | 'inputAbsMean' | 'inputGram';
+
+/**
+ * What to remove: a share of the layer's weights, or of every row's; or all but `keep` of every `of` consecutive inputs of a row.
+ * Exactly floor(ratio m n), or floor(ratio n) a row; ties go to the lower flat index.
+ */
+export type Sparsity = { readonly group: 'layer' | 'row'; readonly ratio: number } | { readonly group: 'n:m'; readonly keep: number; readonly of: number };
+
+/** A mask over (m, n), one byte a weight: 1 keeps, 0 removes. */
+export type KeepMask = Uint8Array;
+
+export interface Pruned {
+  /** (m, n), zeros are +0 where the mask is 0; a method without a weight update leaves every kept bit as it was. */
+  readonly w: Float32Array;
+  readonly mask: KeepMask;
+  /** For the report: dampings that were raised, iterations, dead inputs, ... */
+  readonly facts: Readonly<Record<string, number | string>>;
+}
+
+export interface Pruner {
+  /** Statistics of the inputs that it reads; none: a method of the weights alone. */
+  readonly needs: readonly LayerStat[];
+  /** Whether the kept weights change, so that masks of several layers cannot be chosen by their scores alone. */
+  readonly updates: boolean;
+  /** Upper bound of the host memory for a layer, in bytes, its weight and statistics apart. */
+  memoryBytes(m: number, n: number): number;
+  /** Scores of a method without an update, (m, n), larger is kept: what a threshold over all layers, or an allocation, compares. */
+  scores?(c: Ctx, layer: LayerWeight, stats: LayerStats): Float32Array;
+  prune(c: Ctx, layer: LayerWeight, stats: LayerStats, target: Sparsity): Promise<Pruned>;
+}
