@@ -593,6 +593,18 @@ export function crossEntropyGradRows(z: usize, targets: usize, lse: usize, weigh
   }
 }
 
+// Values of a row whose exponentials are summed in f32, a lane each fourth
+const RUN = 256;
+
+// First column of a row of n whose value is m, n - 1 where none is
+function firstAt(z: usize, n: i32, m: f32): i32 {
+  const mv = f32x4.splat(m);
+  let i = 0;
+  while (i + 4 <= n && !v128.any_true(f32x4.eq(v128.load(at(z, i)), mv))) i += 4;
+  while (i < n - 1 && load<f32>(at(z, i)) != m) i++;
+  return i;
+}
+
 // Far below any logit; its differences are finite
 const LOWEST: f32 = -1e30;
 
@@ -606,11 +618,17 @@ export function panelSums(z: usize, targets: usize, out: usize, rows: i32, n: i3
     if (i < n) top = f32x4.max(top, tail(at(z, i), n - i, -Infinity));
     const m = max(max(f32x4.extract_lane(top, 0), f32x4.extract_lane(top, 1)), max(f32x4.extract_lane(top, 2), f32x4.extract_lane(top, 3)));
     const mv = f32x4.splat(m);
+    const cv = f32x4.splat(LOG2E);
     let sum = f64x2.splat(0);
-    for (i = 0; i + 4 <= n; i += 4) sum = f64x2.add(sum, pairs(exp4(f32x4.sub(v128.load(at(z, i)), mv))));
+    // runs short enough for f32; what is 126 powers of two below the greatest logit counts as that
+    for (i = 0; i + 4 <= n; ) {
+      const to = min(n & ~3, i + RUN);
+      let part = f32x4.splat(0);
+      for (; i < to; i += 4) part = f32x4.add(part, exp2Of4(f32x4.mul(f32x4.sub(v128.load(at(z, i)), mv), cv)));
+      sum = f64x2.add(sum, pairs(part));
+    }
     if (i < n) sum = f64x2.add(sum, pairs(exp4(f32x4.sub(tail(at(z, i), n - i, -Infinity), mv))));
-    let column = 0;
-    while (column < n - 1 && load<f32>(at(z, column)) < m) column++;
+    const column = firstAt(z, n, m);
     const target = load<i32>(at(targets, row));
     store<f32>(out, m);
     store<f32>(out, <f32>(f64x2.extract_lane(sum, 0) + f64x2.extract_lane(sum, 1)), 4);
