@@ -27,7 +27,9 @@ export function layersLine({ lossy, exact }: { readonly lossy: number; readonly 
 /** The groups whose errors cost most. */
 const SHOWN_GROUPS = 6;
 
-export function sensitivityTable(groups: NonNullable<EncodeReport['sensitivity']>): string {
+export function sensitivityTable({ groups, tried, power }: NonNullable<EncodeReport['sensitivity']>): string {
+  const how = (t: { readonly power: number }): string => (t.power === 0 ? 'by errors alone' : `by weights^${t.power}`);
+  const shares = tried.map((t) => `${t.kld.toPrecision(3)} ${how(t)}${t.power === power ? ' (kept)' : ''}`).join(', ');
   const rows = groups.slice(0, SHOWN_GROUPS).map((g) => [g.group, String(g.tensors), g.kld.toExponential(2), g.weight.toFixed(2)]);
-  return `measured on the data (KLD of one group alone, what a squared error in it counts for):\n${table(['group', 'tensors', 'KLD', 'weight'], rows)}`;
+  return `measured on the data (KLD of one group alone, what a squared error in it counts for):\n${table(['group', 'tensors', 'KLD', 'weight'], rows)}\nKLD of the whole, bytes shared ${shares}`;
 }

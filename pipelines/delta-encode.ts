@@ -18,7 +18,8 @@ import { Allocator, targetBytes, type Choice, type DeltaTarget } from './delta-b
 import { reachTarget, type TargetRun } from './delta-target.js';
 import { methodsOf, type MethodOptions } from './delta-methods.js';
 import { calibrationData, type CalibrationData } from './calibration-data.js';
-import { sensitivities, type GroupSensitivity, type Sensitivity } from './delta-sensitivity.js';
+import type { Probes } from './delta-sensitivity.js';
+import { weighTarget, type Weighed } from './delta-weigh.js';
 import { requireCausalConfig } from '../models/config/parse.js';
 import { modelRef } from './model-ref.js';
 import { codeRemainders, type DoneRemainder } from './delta-remainders.js';
@@ -67,7 +68,7 @@ export interface EncodeReport {
   readonly tensors: readonly EncodedTensor[];
   readonly sideFiles: readonly { readonly name: string; readonly coding: string }[];
   /** What was measured on the data of the encode. */
-  readonly sensitivity?: readonly GroupSensitivity[];
+  readonly sensitivity?: Weighed;
   readonly plan?: { readonly bytes: number; readonly peakBytes: number; readonly ms: number };
 }
 
@@ -109,7 +110,8 @@ interface Run {
   readonly allocator: Allocator;
   /** What errors are measured on. */
   readonly data: CalibrationData | undefined;
-  readonly sensitivity: GroupSensitivity[];
+  /** What was measured on the data, once it is known. */
+  readonly weighed: Weighed[];
 }
 
 export async function* deltaEncode(o: EncodeOptions): Pipeline<EncodeReport> {
@@ -167,7 +169,7 @@ export async function* deltaEncode(o: EncodeOptions): Pipeline<EncodeReport> {
       done: new Map(),
       allocator: new Allocator(),
       data,
-      sensitivity: [],
+      weighed: [],
     };
     try {
       yield* runTasks(run);
@@ -232,16 +234,20 @@ async function* runTasks(run: Run): AsyncGenerator<ProgressEvent, void, void> {
   const target = targetOf(run, o.target, budgeted, totalBytes);
   yield* reachTarget(target);
   if (run.data === undefined) return;
+  const data = run.data;
   yield { type: 'phase', job: JOB, phase: 'measuring what errors do' };
-  const measured = yield* measureWeights(run, target.shared, run.data);
-  allocator.weigh(measured.weights);
-  run.sensitivity.push(...measured.groups);
-  yield* reachTarget(target);
+  const schedule = { job: JOB, pool: run.pool, maxMemoryBytes: o.maxMemoryBytes, signal: o.signal, totalBytes: plan.rawBytes };
+  run.weighed.push(yield* weighTarget({ target, schedule, probe: (act) => probe(run, target.shared, data, act) }));
 }
 
-/** Probes of the delta as it stands, written beside the journal for them. */
-async function* measureWeights(run: Run, tensors: readonly string[], data: CalibrationData): AsyncGenerator<ProgressEvent, Sensitivity, void> {
-  const { o, plan, tuned, journal, pool, settings } = run;
+/** The delta as it stands, written beside the journal for the probes of `act`. */
+async function* probe<T>(
+  run: Run,
+  tensors: readonly string[],
+  data: CalibrationData,
+  act: (p: Probes) => AsyncGenerator<ProgressEvent, T, void>,
+): AsyncGenerator<ProgressEvent, T, void> {
+  const { o, tuned, journal, settings } = run;
   const file = `${journal.spool('probe')}.safetensors`;
   io.remove(file);
   writeDelta(file, (await assemble(assemblyOf(run))).content, { force: true });
@@ -253,7 +259,6 @@ async function* measureWeights(run: Run, tensors: readonly string[], data: Calib
     const squares = (name: string): number => (run.done.get(name) as { encode: EncodeResult }).encode.squares?.[0] ?? 0;
     const probes = {
       tuned: model,
-      lossy: refOf(lossy, argument),
       tensors,
       layers: numLayers,
       errorSq: squares,
@@ -261,7 +266,7 @@ async function* measureWeights(run: Run, tensors: readonly string[], data: Calib
       settings,
       spool: (name: string) => journal.spool(name),
     };
-    return yield* sensitivities(probes, { job: JOB, pool, maxMemoryBytes: o.maxMemoryBytes, signal: o.signal, totalBytes: plan.rawBytes });
+    return yield* act({ ...probes, lossy: refOf(lossy, argument) });
   } finally {
     io.remove(file);
   }
@@ -460,7 +465,7 @@ async function* finish(run: Run): AsyncGenerator<ProgressEvent, EncodeReport, vo
     ...(baseHash === undefined ? {} : { baseHash }),
     tunedHash,
     device: settings.device,
-    ...(run.sensitivity.length === 0 ? {} : { sensitivity: run.sensitivity }),
+    ...(run.weighed[0] === undefined ? {} : { sensitivity: run.weighed[0] }),
     tensors: plan.tensors.map((t) => encodedTensor(run, t, assembly.result(t.name), two?.exactBytes.get(t.name))),
     sideFiles: content.manifest.tuned.sideFiles.map((f) => ({ name: f.name, coding: f.coding })),
   };

@@ -65,18 +65,29 @@ interface Measured {
   readonly error: number;
 }
 
+/** Mean KL divergence of the whole lossy model from the fine-tune, nats a token. */
+export async function* divergence(p: Probes, schedule: ScheduleOptions): AsyncGenerator<ProgressEvent, number, void> {
+  let kld = 0;
+  yield* runJobs([probeOf(p, 'whole', p.tensors)], schedule, (_, result) => {
+    kld = mean(result.kld!);
+    return undefined;
+  });
+  return kld;
+}
+
+function probeOf({ tuned: reference, lossy: by, sequences, settings, spool }: Probes, label: string, names: readonly string[]): Job<ScoreTask> {
+  const checkpoint = { ...reference.checkpoint, replaced: { by, names } };
+  const task: ScoreTask = { type: 'score', settings, model: { ...reference, checkpoint }, reference, sequences, spool: spool('probe') };
+  return { label, bytes: 1, memoryBytes: settings.memoryBytes, task };
+}
+
 /** One probe a group that has errors. */
 export async function* sensitivities(p: Probes, schedule: ScheduleOptions): AsyncGenerator<ProgressEvent, Sensitivity, void> {
   const groups = [...groupsOf(p.tensors, p.layers)]
     .map(([group, names]) => ({ group, names, error: names.reduce((sum, name) => sum + p.errorSq(name), 0) }))
     .filter(({ error }) => error > 0);
   const measured: Measured[] = [];
-  const jobs = groups.map(({ group, names }, i): Job<ScoreTask> => {
-    const checkpoint = { ...p.tuned.checkpoint, replaced: { by: p.lossy, names } };
-    const { tuned: reference, sequences, settings } = p;
-    const task: ScoreTask = { type: 'score', settings, model: { ...reference, checkpoint }, reference, sequences, spool: p.spool(`probe-${i}`) };
-    return { label: group, bytes: 1, memoryBytes: settings.memoryBytes, task };
-  });
+  const jobs = groups.map(({ group, names }, i) => probeOf({ ...p, spool: (name) => p.spool(`${name}-${i}`) }, group, names));
   yield* runJobs(jobs, schedule, (job, result) => {
     measured.push({ ...groups.find(({ group }) => group === job.label)!, kld: Math.max(0, mean(result.kld!)) });
     return undefined;

@@ -73,7 +73,10 @@ describe('delta sensitivity', () => {
     const weighed: EncodeReport = await drain(deltaEncode(options(dir.path, { target, data })));
     expect(weighed.bytes).to.be.at.most(Math.floor(weighed.rawBytes / 25));
     expect(weighed.bytes).to.be.at.least(0.99 * Math.floor(weighed.rawBytes / 25));
-    const groups = weighed.sensitivity!;
+    const { groups, tried, power } = weighed.sensitivity!;
+    expect(tried.map((t) => t.power)).to.deep.equal([0, 0.75, 0.5, 0.25]);
+    expect(tried.find((t) => t.power === power)!.kld, 'what is kept diverges least').to.equal(Math.min(...tried.map((t) => t.kld)));
+    expect(power, 'on this pair weights pay').to.be.greaterThan(0);
     expect(groups.length).to.be.greaterThan(20);
     expect(groups.every((g) => g.kld >= 0 && g.weight > 0)).to.equal(true);
     const error = (r: EncodeReport, name: string): number => r.tensors.find((t) => t.name === name)!.error ?? 0;
