@@ -96,7 +96,8 @@ export type LayerStat = 'inputSqNorm' | 'inputAbsMean' | 'inputGram';
 
 /**
  * What to remove: a share of the layer's weights, or of every row's; or all but `keep` of every `of` consecutive inputs of a row.
- * Exactly floor(ratio m n), or floor(ratio n) a row; ties go to the lower flat index.
+ * Exactly floor(ratio m n), or floor(ratio n) a row; ties go to the lower flat index. Methods that choose in blocks of their own (SparseGPT)
+ * may differ by one a block. A row's last inputs that fill no group of `of` stay.
  */
 export type Sparsity = { readonly group: 'layer' | 'row'; readonly ratio: number } | { readonly group: 'n:m'; readonly keep: number; readonly of: number };
 
@@ -121,4 +122,6 @@ export interface Pruner {
   /** Scores of a method without an update, (m, n), larger is kept: what a threshold over all layers, or an allocation, compares. */
   scores?(c: Ctx, layer: LayerWeight, stats: LayerStats): Float32Array;
   prune(c: Ctx, layer: LayerWeight, stats: LayerStats, target: Sparsity): Promise<Pruned>;
+  /** New values of the weights that a mask of any method keeps; absent where there is no such update. Needs what `prune` needs. */
+  update?(c: Ctx, layer: LayerWeight, stats: LayerStats, mask: KeepMask): Promise<Pruned>;
 }
