@@ -1,11 +1,12 @@
 /** The registry: name -> file. A new method adds its file and one line here. */
 import type { Kind, Method } from './define.js';
-import type { DeltaCodec, Pruner } from './kinds.js';
+import type { DeltaCodec, Factorizer, Pruner } from './kinds.js';
 import { PithError } from '../core/errors.js';
 
 interface Impls {
   delta: DeltaCodec;
   prune: Pruner;
+  factor: Factorizer;
 }
 type Loader<K extends Kind> = () => Promise<{ default: Method<K, Impls[K]> }>;
 
@@ -21,6 +22,14 @@ const METHODS: { readonly [K in Kind]: Readonly<Record<string, Loader<K>>> } = {
     'delta-come': () => import('./delta/delta-come.js'),
   },
   prune: {},
+  factor: {
+    svd: () => import('./factor/svd.js'),
+    fwsvd: () => import('./factor/fwsvd.js'),
+    asvd: () => import('./factor/asvd.js'),
+    'svd-llm': () => import('./factor/svd-llm.js'),
+    gfwsvd: () => import('./factor/gfwsvd.js'),
+    share: () => import('./factor/share.js'),
+  },
 };
 
 export const KINDS = Object.keys(METHODS) as readonly Kind[];

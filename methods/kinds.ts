@@ -125,3 +125,64 @@ export interface Pruner {
   /** New values of the weights that a mask of any method keeps; absent where there is no such update. Needs what `prune` needs. */
   update?(c: Ctx, layer: LayerWeight, stats: LayerStats, mask: KeepMask): Promise<Pruned>;
 }
+
+/** What calibration knows of a layer's inputs and of the gradients G (m, n) of the loss to its weight. */
+export interface FactorStats extends LayerStats {
+  /** sum over gradients and columns of G_ij^2, (m) */
+  readonly fisherRow?: Float32Array;
+  /** The closest Kronecker product B x A to the Fisher matrix: A (n, n) of the inputs, B (m, m) of the outputs. */
+  readonly fisherA?: Float32Array;
+  readonly fisherB?: Float32Array;
+}
+export type FactorStat = LayerStat | 'fisherRow' | 'fisherA' | 'fisherB';
+
+/** W ~ A B */
+export interface Factors {
+  /** (m, rank) */
+  readonly a: Float32Array;
+  /** (rank, n) */
+  readonly b: Float32Array;
+}
+
+/** A layer taken apart once, for as many ranks as are asked for. */
+export interface Decomposition {
+  /** Singular values in the method's own metric, falling, min(m, n) of them: rank r leaves the squared error sum_{i >= r} s_i^2. */
+  readonly s: Float64Array;
+  /** For the report: the damping that a singular matrix took, ... */
+  readonly facts: Readonly<Record<string, number | string>>;
+  /** The best factors in that metric; components beyond the matrix's own rank are zero. */
+  factors(rank: number): Factors;
+}
+
+/** Two factors in place of one layer's weight. */
+export interface LayerFactorizer {
+  readonly scope: 'layer';
+  readonly needs: readonly FactorStat[];
+  /** Upper bound of the host memory for a layer, in bytes, its weight and statistics apart. */
+  memoryBytes(m: number, n: number): number;
+  /** The layer's weight and statistics stay as they are. NOT_FINITE (65). */
+  decompose(c: Ctx, layer: LayerWeight, stats: FactorStats): Promise<Decomposition>;
+}
+
+/** The three projections whose rows are a head's. */
+export type HeadProjection = 'q' | 'k' | 'v';
+
+/** One head (a group of query heads and their key and value head) that another, earlier one stands for. Index: layer * heads + head. */
+export interface SharedHead {
+  readonly head: number;
+  readonly by: number;
+  /** Cosine of their weights. */
+  readonly similarity: number;
+}
+
+/** Heads of attention layers that take another head's weights, which are stored once. */
+export interface HeadSharer {
+  readonly scope: 'heads';
+  readonly needs: readonly FactorStat[];
+  /** What of a head is compared. */
+  readonly compares: readonly HeadProjection[];
+  /** gram: (layers * heads, layers * heads), products of the heads' compared weights. `count` heads at most are shared; `by` is never shared itself. */
+  select(gram: Float64Array, layers: number, heads: number, count: number): readonly SharedHead[];
+}
+
+export type Factorizer = LayerFactorizer | HeadSharer;

@@ -18,6 +18,8 @@ export interface Blas {
   dgemm: Gemm<Float64Array>;
   /** C = alpha A A^T + beta C, or A^T A with `trans`; only one triangle of C (n x n) is written. */
   ssyrk(upper: boolean, trans: boolean, n: number, k: number, alpha: number, a: Float32Array, lda: number, beta: number, c: Float32Array, ldc: number): void;
+  /** Solves L^T X = B in place. l: (n, n) lower triangular, b: (n, columns). */
+  solveLowerTransposed(n: number, columns: number, l: Float64Array, b: Float64Array): void;
   readonly lapack: Lapack | undefined;
 }
 
@@ -96,6 +98,9 @@ function bind(path: string, lib: KoffiLib): Blas {
   const sgemm = gemm('cblas_sgemm', 'float');
   const dgemm = gemm('cblas_dgemm', 'double');
   const ssyrk = lib.func('void cblas_ssyrk(int order, int uplo, int trans, int n, int k, float alpha, const float *a, int lda, float beta, float *c, int ldc)');
+  const dtrsm = lib.func(
+    'void cblas_dtrsm(int order, int side, int uplo, int trans, int diag, int m, int n, double alpha, const double *a, int lda, double *b, int ldb)',
+  );
   const setter = firstOf(
     lib,
     ['openblas_set_num_threads', 'MKL_Set_Num_Threads', 'bli_thread_set_num_threads'].map((s) => `void ${s}(int n)`),
@@ -135,6 +140,10 @@ function bind(path: string, lib: KoffiLib): Blas {
     dgemm: call(dgemm),
     ssyrk(upper, t, n, k, alpha, a, lda, beta, c, ldc) {
       if (n > 0) ssyrk(ROW_MAJOR, upper ? 121 : 122, trans(t), n, k, alpha, a, lda, beta, c, ldc);
+    },
+    solveLowerTransposed(n, columns, l, b) {
+      // left, lower, transposed, with its own diagonal
+      if (n > 0 && columns > 0) dtrsm(ROW_MAJOR, 141, 122, trans(true), 131, n, columns, 1, l, n, b, columns);
     },
     lapack: bindLapack(lib),
   };

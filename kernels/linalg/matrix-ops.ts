@@ -116,7 +116,15 @@ async function plainOps(): Promise<MatrixOps> {
 
 /** a: (rows, columns) -> (columns, rows) */
 export function transposed(a: Float32Array, rows: number, columns: number): Float32Array {
-  const out = new Float32Array(a.length);
+  return byTiles(a, new Float32Array(a.length), rows, columns);
+}
+
+/** The same in f64. */
+export function transposed64(a: Float64Array, rows: number, columns: number): Float64Array {
+  return byTiles(a, new Float64Array(a.length), rows, columns);
+}
+
+function byTiles<A extends Float32Array | Float64Array>(a: A, out: A, rows: number, columns: number): A {
   const tile = 32;
   for (let i0 = 0; i0 < rows; i0 += tile) {
     for (let j0 = 0; j0 < columns; j0 += tile) {
