@@ -40,6 +40,7 @@ export const ERRORS = {
   DUPLICATE_TENSOR: [65, '{file}: tensor "{tensor}" is in two shards: {expected} and {got}'],
   FILE_CHANGED: [65, '{file}: changed while it was read: expected {expected}, got {got}'],
   NOT_A_CHECKPOINT: [65, '{file}: not a checkpoint: {message}'],
+  FACTORIZED_MALFORMED: [65, '{file}: damaged factorized checkpoint: {message}'],
   DTYPE_UNSUPPORTED: [65, '{file}: tensor "{tensor}": dtype {got} is not supported here: {message}'],
   MODEL_CONFIG: [65, '{file}: key "{key}": expected {expected}, got {got}'],
   TOKEN_RANGE: [65, '{file}: token id {got} is not in "{tensor}", which has {expected} rows: the tokenizer belongs to another model'],
@@ -97,7 +98,7 @@ export const ERRORS = {
   STATS_VERSION: [65, '{file}: written by a later format version: expected at most {expected}, got {got}'],
   STATS_MALFORMED: [65, '{file}: damaged statistics: {message}'],
   STATS_MODEL: [65, '{file}: statistics of another model ({model}): expected content {expected}, got {got}'],
-  STATS_MISSING: [65, '{file}: no {statistic} of module "{module}" in it; see --stats and --fisher of `pith calibrate`'],
+  STATS_MISSING: [65, '{file}: no {statistic} of module "{module}" in it; `pith calibrate {flag}` takes it'],
   GRADIENT_NOT_FINITE: [65, '{file}: the gradient of module "{module}" is not finite in sequence {sequence}'],
   INPUT_NOT_FINITE: [65, '{file}: the input of module "{module}" is not finite in sequence {sequence}, token {token}'],
   // 65: stores

@@ -43,7 +43,7 @@ export interface CheckpointReader extends AsyncDisposable {
 
 /** What lies in the files of a container, for people: a reader's `infos` say what is read from it. */
 export interface StoredForm {
-  readonly format: 'gguf';
+  readonly format: 'gguf' | 'factorized';
   readonly files: readonly { readonly name: string; readonly bytes: number; readonly tensors: number }[];
   /** Architecture, file type, context length and the like. */
   readonly facts: Readonly<Record<string, string | number>>;

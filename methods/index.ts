@@ -28,7 +28,6 @@ const METHODS: { readonly [K in Kind]: Readonly<Record<string, Loader<K>>> } = {
     asvd: () => import('./factor/asvd.js'),
     'svd-llm': () => import('./factor/svd-llm.js'),
     gfwsvd: () => import('./factor/gfwsvd.js'),
-    share: () => import('./factor/share.js'),
   },
 };
 

@@ -155,34 +155,10 @@ export interface Decomposition {
 }
 
 /** Two factors in place of one layer's weight. */
-export interface LayerFactorizer {
-  readonly scope: 'layer';
+export interface Factorizer {
   readonly needs: readonly FactorStat[];
   /** Upper bound of the host memory for a layer, in bytes, its weight and statistics apart. */
   memoryBytes(m: number, n: number): number;
   /** The layer's weight and statistics stay as they are. NOT_FINITE (65). */
   decompose(c: Ctx, layer: LayerWeight, stats: FactorStats): Promise<Decomposition>;
 }
-
-/** The three projections whose rows are a head's. */
-export type HeadProjection = 'q' | 'k' | 'v';
-
-/** One head (a group of query heads and their key and value head) that another, earlier one stands for. Index: layer * heads + head. */
-export interface SharedHead {
-  readonly head: number;
-  readonly by: number;
-  /** Cosine of their weights. */
-  readonly similarity: number;
-}
-
-/** Heads of attention layers that take another head's weights, which are stored once. */
-export interface HeadSharer {
-  readonly scope: 'heads';
-  readonly needs: readonly FactorStat[];
-  /** What of a head is compared. */
-  readonly compares: readonly HeadProjection[];
-  /** gram: (layers * heads, layers * heads), products of the heads' compared weights. `count` heads at most are shared; `by` is never shared itself. */
-  select(gram: Float64Array, layers: number, heads: number, count: number): readonly SharedHead[];
-}
-
-export type Factorizer = LayerFactorizer | HeadSharer;

@@ -2,7 +2,7 @@
 import { PithError } from '../core/errors.js';
 import { matrixOps, type MatrixOps } from '../kernels/linalg/matrix-ops.js';
 import { weightedSvd, weightedSvdBytes, type Weighting } from '../kernels/lowrank/weighted-svd.js';
-import type { FactorStat, FactorStats, LayerFactorizer, LayerWeight } from './kinds.js';
+import type { FactorStat, FactorStats, Factorizer, LayerWeight } from './kinds.js';
 
 export interface Weights {
   /** Of the m rows (outputs) and of the n columns (inputs). */
@@ -19,9 +19,8 @@ export interface WeightedMethod {
 }
 
 /** A truncated SVD under the weights. */
-export function weightedFactorizer({ needs, memoryBytes, weigh }: WeightedMethod): LayerFactorizer {
+export function weightedFactorizer({ needs, memoryBytes, weigh }: WeightedMethod): Factorizer {
   return {
-    scope: 'layer',
     needs,
     memoryBytes: (m, n) => weightedSvdBytes(m, n) + (memoryBytes?.(m, n) ?? 0),
     async decompose(c, layer, stats) {

@@ -17,8 +17,8 @@ export interface InspectedTensor {
 
 export interface InspectReport {
   readonly source: string;
-  readonly format: 'safetensors' | 'gguf';
-  /** What a GGUF says of its model: architecture, fileType, contextLength, quantizationVersion, tokenizer, name. */
+  readonly format: 'safetensors' | 'gguf' | 'factorized';
+  /** What a GGUF says of its model: architecture, fileType, contextLength, quantizationVersion, tokenizer, name; how a factorized one was made. */
   readonly facts?: Readonly<Record<string, string | number>>;
   readonly warnings: readonly string[];
   readonly files: readonly { readonly name: string; readonly bytes: number; readonly tensors: number }[];

@@ -10,6 +10,7 @@ export function* readerWarnings(job: string, ...readers: readonly (CheckpointRea
 /** Before something keeps a checkpoint: a container's tensors are kept as they are read, not as they are stored. */
 export function* keptAsRead(job: string, reader: CheckpointReader): Generator<ProgressEvent, void, void> {
   if (reader.stored === undefined) return;
-  const message = `${reader.source}: kept as the safetensors checkpoint that it reads as; what is restored is that, not the ${reader.stored.format.toUpperCase()} file`;
+  const form = reader.stored.format === 'gguf' ? 'the GGUF file' : 'its factors';
+  const message = `${reader.source}: kept as the safetensors checkpoint that it reads as; what is restored is that, not ${form}`;
   yield { type: 'warning', job, code: 'CONVERTED', message };
 }

@@ -3,19 +3,15 @@
  * rounded to the weight's type before it is added, whole tensors are taken in the base's type. Nothing of it is proven: the diff names
  * no base; names, types and shapes are checked.
  */
-import { mkdtempSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { basename, dirname, join } from 'node:path';
+import { basename } from 'node:path';
 import { PithError } from '../core/errors.js';
 import { decodeF32, encodeAs, isFloat } from '../core/float.js';
 import { byteLength, matrixShape, sameShape } from '../core/shape.js';
 import type { TensorInfo, TensorView } from '../core/tensor.js';
 import { WORD_BITS, type BitDeltaDiff, type CodedModule } from '../formats/bitdelta.js';
 import type { CheckpointFile, CheckpointReader } from '../formats/checkpoint.js';
-import { isWeightFile, withFields } from '../formats/config-fields.js';
-import { copyFile } from '../formats/delta/side-files.js';
+import { withFields } from '../formats/config-fields.js';
 import * as io from '../formats/io.js';
-import { readerSideFiles } from '../formats/open-checkpoint.js';
 import { rowSlice } from '../formats/row-slice.js';
 import { asOneFile } from '../formats/safetensors/one-file.js';
 import { checkpointStamp } from '../formats/stamp.js';
@@ -24,6 +20,7 @@ import type { PartSource, TensorSource } from '../methods/kinds.js';
 import { findTensor } from '../models/modules.js';
 import { Codecs, DECODE_SETTINGS, NO_CONTROL } from './codecs.js';
 import { Scratch } from './scratch.js';
+import { copySideFiles } from './side-copies.js';
 
 /** Modules whose rows may be more or fewer: the vocabulary's. */
 const VOCABULARY = /(^|\.)(embed_tokens|lm_head|wte|word_embeddings|embed_in|embed_out|shared)\.weight$/;
@@ -187,23 +184,9 @@ export class BitDeltaReader implements CheckpointReader {
   }
 
   async #copySides(): Promise<string | undefined> {
-    const found = (await readerSideFiles(this.base)).filter((f) => !isWeightFile(f.name));
-    if (found.length === 0) return undefined;
-    const folder = mkdtempSync(join(tmpdir(), 'pith-side-'));
-    this.#folder = folder;
     const fields = this.#vocabulary === undefined ? [] : [{ key: 'vocab_size', value: String(this.#vocabulary) }];
-    for (const f of found) {
-      const to = join(folder, f.name);
-      io.mkdir(dirname(to));
-      const fd = io.openWrite(to, 'w+');
-      try {
-        if (f.name === 'config.json' && fields.length > 0) io.writeFully(fd, withFields(io.readFile(f.path), fields), 0, to);
-        else await copyFile(f.path, f.bytes, (position, bytes) => io.writeFully(fd, bytes, position, to));
-      } finally {
-        io.close(fd);
-      }
-    }
-    return folder;
+    this.#folder = await copySideFiles(this.base, (config) => withFields(config, fields));
+    return this.#folder;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

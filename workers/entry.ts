@@ -45,6 +45,8 @@ async function dispatch(task: Task, control: TaskControl): Promise<unknown> {
       return (await import('./tasks/fuse.js')).fuse(state, task, control);
     case 'resize':
       return (await import('./tasks/resize.js')).resize(state, task, control);
+    case 'factorize':
+      return (await import('./tasks/factorize.js')).factorize(state, task, control);
     case 'score':
       return (await import('./tasks/score.js')).score(state, task, control);
     case 'sentences':

@@ -305,6 +305,37 @@ export interface ResizeResult {
   readonly normSq: number;
 }
 
+/** Two factors in place of one layer's weight, written in the weight's own type. */
+export interface FactorizeTask {
+  readonly type: 'factorize';
+  readonly settings: RunSettings;
+  readonly method: MethodRef;
+  readonly tensor: TensorRef;
+  readonly module: string;
+  /** Stored as (in, out). */
+  readonly transposed: boolean;
+  /** A statistics file. */
+  readonly stats?: string;
+  /** Absent: only the singular values are wanted. */
+  readonly rank?: number;
+  /** Where ALinear (out, rank) and BLinear (rank, in) go; or their product, in the weight's own orientation. */
+  readonly target?: { readonly a: FilePlace; readonly b: FilePlace } | { readonly dense: FilePlace };
+}
+
+export interface FactorizeResult {
+  /** Singular values in the method's metric, falling; without a target. */
+  readonly s?: Float64Array;
+  /** What the rank leaves in the method's metric, as a share: sqrt(sum_{i >= r} s_i^2 / sum s_i^2). */
+  readonly error: number;
+  /** ||What - W||_F / ||W||_F of what was stored. */
+  readonly weightError: number;
+  /** sqrt(tr(D G D^T) / tr(W G W^T)), D = What - W, G = X^T X, where the statistics have it. */
+  readonly outputError?: number;
+  readonly facts: Readonly<Record<string, number | string>>;
+  /** In the order of the target's places. */
+  readonly written: readonly Written[];
+}
+
 /** Log probabilities of tokens, each given those before it in its sequence. `settings.memoryBytes` is what the task may hold. */
 export interface ScoreTask {
   readonly type: 'score';
@@ -595,6 +626,7 @@ export interface TaskResults {
   extract: ExtractResult;
   fuse: FuseResult;
   resize: ResizeResult;
+  factorize: FactorizeResult;
   score: ScoreResult;
   sentences: SentencesResult;
   generate: GenerateResult;
@@ -621,6 +653,7 @@ export type Task =
   | ExtractTask
   | FuseTask
   | ResizeTask
+  | FactorizeTask
   | ScoreTask
   | SentencesTask
   | GenerateTask

@@ -1,8 +1,9 @@
-/** Any checkpoint argument -> reader: safetensors, GGUF. `BASE+DELTA_FILE`, `BASE+ADAPTER_DIR`: the base with that applied; BASE may be such a chain itself. */
+/** Any checkpoint argument -> reader: safetensors (factorized ones too), GGUF. `BASE+DELTA_FILE`, `BASE+ADAPTER_DIR`: the base with that applied; BASE may be such a chain itself. */
 import { basename, resolve } from 'node:path';
 import { isAdapterFolder } from '../formats/adapter/adapter.js';
 import type { BitDeltaDiff } from '../formats/bitdelta.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
+import { isFactorized } from '../formats/factorized.js';
 import { ggufPath } from '../formats/gguf/find.js';
 import * as io from '../formats/io.js';
 import { openCheckpoint } from '../formats/open-checkpoint.js';
@@ -12,7 +13,7 @@ export async function openAny(argument: string, options: OpenOptions = {}): Prom
   const composed = split(argument);
   if (composed === undefined) {
     const gguf = ggufPath(argument);
-    return gguf === undefined ? openCheckpoint(argument) : (await import('./gguf-reader.js')).GgufReader.open(argument, gguf);
+    return gguf === undefined ? openPlain(argument, options) : (await import('./gguf-reader.js')).GgufReader.open(argument, gguf);
   }
   const base = await openAny(composed.base, options);
   if (composed.kind === 'adapter') return (await import('./adapted-reader.js')).openAdapted(argument, base, composed.change, options);
@@ -25,6 +26,12 @@ export async function openAny(argument: string, options: OpenOptions = {}): Prom
     await base[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+/** Two linear layers in place of one are read as the one that they make. */
+async function openPlain(argument: string, options: OpenOptions): Promise<CheckpointReader> {
+  const stored = await openCheckpoint(argument);
+  return isFactorized(stored.infos) ? (await import('./factorized-reader.js')).openFactorized(stored, options) : stored;
 }
 
 async function applied(argument: string, base: CheckpointReader, diff: BitDeltaDiff): Promise<CheckpointReader> {

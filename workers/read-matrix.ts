@@ -3,11 +3,11 @@ import { DTYPES } from '../core/dtype.js';
 import { decodeF32 } from '../core/float.js';
 import { panelBuffer } from '../core/panel-buffer.js';
 import { elementCount } from '../core/shape.js';
-import type { HashingSource } from './sources.js';
+import type { TensorSource } from '../methods/kinds.js';
 import type { TaskControl } from './state.js';
 
 /** W, or W - W0 with `minus`: float tensors of one shape. */
-export async function readF32(source: HashingSource, control: TaskControl, minus?: HashingSource): Promise<Float32Array> {
+export async function readF32(source: TensorSource, control: TaskControl, minus?: TensorSource): Promise<Float32Array> {
   const w = new Float32Array(elementCount(source.shape));
   const width = DTYPES[source.dtype].bits / 8;
   for (let at = 0; at < source.byteLength;) {

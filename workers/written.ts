@@ -14,7 +14,7 @@ export class PlaceWriter implements Disposable {
     this.#fd = io.openWrite(place.file, 'r+');
   }
 
-  write(values: Float32Array | BigInt64Array): void {
+  write(values: Float32Array | BigInt64Array | Uint8Array): void {
     const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
     io.writeFully(this.#fd, bytes, this.place.position + this.#bytes, this.place.file);
     this.#bytes += bytes.length;

@@ -6,6 +6,7 @@ import { sameShape } from '../../core/shape.js';
 import { SafetensorsFile } from '../safetensors/file.js';
 import {
   INPUT_STATISTICS,
+  STATISTIC_FLAGS,
   statName,
   STATISTICS,
   statsFields,
@@ -73,7 +74,7 @@ export class StatsFile implements Disposable {
 
   #entry(module: string, statistic: Statistic): ReturnType<SafetensorsFile['entry']> {
     const entry = this.file.entries.get(this.#tensor(module, statistic));
-    if (entry === undefined) throw new PithError('STATS_MISSING', { file: this.path, statistic, module });
+    if (entry === undefined) throw new PithError('STATS_MISSING', { file: this.path, statistic, module, flag: STATISTIC_FLAGS[statistic] });
     return entry;
   }
 

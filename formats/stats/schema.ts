@@ -13,6 +13,17 @@ export type InputStatistic = (typeof INPUT_STATISTICS)[number];
 export type FisherStatistic = (typeof FISHER_STATISTICS)[number];
 export type Statistic = (typeof STATISTICS)[number];
 
+/** Which flag of `pith calibrate` takes each. */
+export const STATISTIC_FLAGS: Readonly<Record<Statistic, string>> = {
+  inputSqNorm: '--stats sqnorm',
+  inputAbsMean: '--stats absmean',
+  inputGram: '--stats gram',
+  tokens: '--stats sqnorm,absmean,gram',
+  fisherRow: '--fisher row',
+  fisherA: '--fisher kron',
+  fisherB: '--fisher kron',
+};
+
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
 const count = z.int().nonnegative();
 

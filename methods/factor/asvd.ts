@@ -2,7 +2,7 @@
  * ASVD: "Activation-aware Singular Value Decomposition for Compressing Large Language Models", Zhihang Yuan, Yuzhang Shang, Yue Song, Qiang Wu, Yan Yan,
  * Guangyu Sun, 2023, https://arxiv.org/abs/2312.05821, code hahnyuan/ASVD4LLM
  *   t_j = (mean |x_j| + 1e-6)^alpha,  SVD of W diag(t), t undone on the right factor
- * The paper's ranks come from a search over perplexities (STRS): `pith factorize --allocation strs`; here every rank is given.
+ * The paper finds each layer's rank by a search over perplexities (STRS); here the ranks are given.
  */
 import * as z from 'zod';
 import { UNWEIGHTED } from '../../kernels/lowrank/weighted-svd.js';

@@ -2,7 +2,6 @@
 import { expect } from 'chai';
 import { Rng } from '../../core/rng.js';
 import { truncatedSvd } from '../../kernels/linalg/truncated-svd.js';
-import { mostSimilarHeads } from '../../kernels/lowrank/head-share.js';
 import type { LayerWeight } from '../../methods/kinds.js';
 import { expectCode } from '../support/expect-error.js';
 import { ctx, decompose, f1, fisherLoss, fisherStats, ops, outerGradients, outputError, productOf } from '../support/factor-fixtures.js';
@@ -140,28 +139,5 @@ describe('methods factor', function () {
     await expectCode('BAD_PARAMS', () => decompose(rng, 'asvd', layer, { tokens: 1 }, { alpha: -1 }));
     await expectCode('BAD_PARAMS', () => decompose(rng, 'svd', layer, { tokens: 1 }, { rank: 3 }));
     expect(ctx(rng).device).to.equal('cpu');
-  });
-
-  it('heads: planted duplicates first with cosine 1; exactly as many as asked for; never the first layer; chains end at a head that stays', () => {
-    for (const seed of SEEDS) {
-      const rng = new Rng(30 + seed);
-      const [layers, heads, width] = [4, 3, 50];
-      const all = Array.from({ length: layers * heads }, () => rng.normals(width));
-      // 5 copies 1, 9 copies 5, 10 copies 5 scaled
-      all[5] = all[1]!.slice();
-      all[9] = all[5].slice();
-      all[10] = all[5].map((v) => 2 * v);
-      const gram = Float64Array.from({ length: all.length ** 2 }, (_, p) => all[Math.floor(p / all.length)]!.reduce((sum, v, i) => sum + v * all[p % all.length]![i]!, 0)); // prettier-ignore
-      expect(mostSimilarHeads(gram, layers, heads, 0)).to.deep.equal([]);
-      const three = mostSimilarHeads(gram, layers, heads, 3);
-      expect(three.map((p) => [p.head, p.by]).sort((a, b) => a[0]! - b[0]!)).to.deep.equal([[5, 1], [9, 1], [10, 1]]); // prettier-ignore
-      for (const p of three) expect(p.similarity).to.be.closeTo(1, 1e-6);
-      const many = mostSimilarHeads(gram, layers, heads, 7);
-      expect(many).to.have.length(7);
-      const shared = new Set(many.map((p) => p.head));
-      expect(shared.size).to.equal(7);
-      for (const p of many) expect([p.head >= heads, shared.has(p.by), p.by < p.head]).to.deep.equal([true, false, true]);
-      expect(mostSimilarHeads(gram, layers, heads, 99)).to.have.length(9);
-    }
   });
 });

@@ -12,7 +12,6 @@ export const ctx = (rng: Rng): Ctx => ({ device: 'cpu', rng, blasThreads: 1, mem
 
 export async function decompose(rng: Rng, name: string, layer: LayerWeight, stats: FactorStats, params: object = {}): Promise<Decomposition> {
   const method = (await loadMethod('factor', name)).create(params);
-  if (method.scope !== 'layer') throw new Error(`${name} takes no single layer`);
   return method.decompose(ctx(rng), layer, stats);
 }
 

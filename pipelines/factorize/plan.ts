@@ -1,0 +1,149 @@
+/** What `pith factorize` will do, from headers alone: which layers, what the method needs of them, how much memory. */
+import { PithError } from '../../core/errors.js';
+import { DTYPES } from '../../core/dtype.js';
+import { byteLength } from '../../core/shape.js';
+import type { TensorInfo } from '../../core/tensor.js';
+import type { CheckpointReader } from '../../formats/checkpoint.js';
+import { factorNames, FACTORIZED_VERSION, METADATA_KEY, RANKS_KEY, SECTION_KEY } from '../../formats/factorized.js';
+import type { ConfigField } from '../../formats/config-fields.js';
+import type { StatsFile } from '../../formats/stats/file.js';
+import { isDense } from '../../kernels/lowrank/panel.js';
+import type { Factorizer } from '../../methods/kinds.js';
+import { isConv1d, modulesOf, type ModelConfig } from '../../models/modules.js';
+import { placeOf } from '../../models/place.js';
+import type { MethodRef } from '../../workers/messages.js';
+import type { CalibrateOptions } from '../calibrate-plan.js';
+import type { RunOptions } from '../run-options.js';
+import type { RankTarget } from './ranks.js';
+
+export interface FactorizeOptions extends RunOptions {
+  readonly checkpoint: string;
+  readonly out: string;
+  readonly method: MethodRef;
+  readonly target: RankTarget;
+  /** A statistics file, or the text that they are taken on. */
+  readonly stats?: string;
+  readonly data?: { readonly windows: CalibrateOptions['data']; readonly identity: object };
+  readonly save: 'factors' | 'dense';
+  /** By the name of a weight. */
+  readonly selects: (weight: string) => boolean;
+  readonly force: boolean;
+  readonly dryRun: boolean;
+  readonly resume: boolean;
+  readonly shardBytes?: number;
+}
+
+export interface Layer {
+  readonly module: string;
+  readonly weight: TensorInfo;
+  readonly bias?: string;
+  /** Stored as (in, out). */
+  readonly transposed: boolean;
+  /** Outputs and inputs. */
+  readonly m: number;
+  readonly n: number;
+}
+
+/** Linear layers of the model's blocks. USAGE (64) when none is selected, DTYPE_UNSUPPORTED (65) for one whose type has no factors. */
+export function planLayers(o: Pick<FactorizeOptions, 'checkpoint' | 'selects'>, reader: CheckpointReader, config: ModelConfig): Layer[] {
+  const linears = modulesOf(reader.infos, config).modules.filter((m) => m.kind === 'linear' && placeOf(m.weight).layer !== undefined);
+  const chosen = linears.filter((m) => o.selects(m.weight));
+  if (chosen.length === 0) {
+    const names = linears.length === 0 ? 'it has none in its blocks' : `the names are as "${linears[0]!.weight}"`;
+    throw new PithError('USAGE', { message: `${o.checkpoint}: no linear layer is selected; ${names}` });
+  }
+  return chosen.map(({ weight: name, bias, path }) => {
+    const weight = reader.infos.get(name)!;
+    if (!isDense(weight.dtype)) {
+      throw new PithError('DTYPE_UNSUPPORTED', { file: o.checkpoint, tensor: name, got: weight.dtype, message: 'factors are made of BF16, F16 or F32' });
+    }
+    const transposed = isConv1d(path, config);
+    const [rows, columns] = weight.shape as [number, number];
+    const [m, n] = transposed ? [columns, rows] : [rows, columns];
+    return { module: name.slice(0, -'.weight'.length), weight, ...(bias === undefined ? {} : { bias }), transposed, m, n };
+  });
+}
+
+/** STATS_MISSING (65) names the first statistic that is not there and the flag that takes it; SHAPE_MISMATCH those of other layers. */
+export function requireStats(stats: StatsFile, method: Factorizer, layers: readonly Layer[]): void {
+  for (const { module, m, n } of layers) stats.require(module, method.needs, { in: n, out: m });
+}
+
+const SCRATCH_BYTES = 16 << 20;
+
+/** Host memory of one layer's task at most. */
+export function layerBytes(method: Factorizer, { m, n }: Layer, withGram: boolean): number {
+  const sizes = { inputSqNorm: n, inputAbsMean: n, inputGram: n * n, fisherRow: m, fisherA: n * n, fisherB: m * m };
+  const statistics = new Set([...method.needs, ...(withGram ? (['inputGram'] as const) : [])]);
+  const read = [...statistics].reduce((sum, s) => sum + 4 * sizes[s], 0);
+  return SCRATCH_BYTES + 8 * m * n + read + Math.max(method.memoryBytes(m, n), 16 * m * n);
+}
+
+/** MEMORY_BUDGET (64) when the largest layer does not fit. */
+export function requireMemory(
+  o: Pick<FactorizeOptions, 'checkpoint' | 'maxMemoryBytes'>,
+  method: Factorizer,
+  layers: readonly Layer[],
+  withGram: boolean,
+): void {
+  const largest = layers.reduce((a, b) => (layerBytes(method, a, withGram) >= layerBytes(method, b, withGram) ? a : b));
+  const bytes = layerBytes(method, largest, withGram);
+  if (bytes <= o.maxMemoryBytes) return;
+  const megabytes = (v: number): string => `${Math.ceil(v / 1e6)} MB`;
+  throw new PithError('MEMORY_BUDGET', {
+    message: `${o.checkpoint}: "${largest.module}" takes ${megabytes(bytes)}, --max-memory is ${megabytes(o.maxMemoryBytes)}`,
+  });
+}
+
+/** The output's tensors, when every layer's rank is known (undefined: it stays as it is). */
+export function outputInfos(
+  o: Pick<FactorizeOptions, 'save'>,
+  reader: CheckpointReader,
+  layers: readonly Layer[],
+  ranks: readonly (number | undefined)[],
+): TensorInfo[] {
+  if (o.save === 'dense') return [...reader.infos.values()];
+  const infos = new Map(reader.infos);
+  layers.forEach(({ module, weight, bias, m, n }, i) => {
+    const rank = ranks[i];
+    if (rank === undefined) return;
+    const names = factorNames(module);
+    infos.delete(weight.name);
+    infos.set(names.a, { name: names.a, dtype: weight.dtype, shape: [m, rank] });
+    infos.set(names.b, { name: names.b, dtype: weight.dtype, shape: [rank, n] });
+    if (bias === undefined) return;
+    infos.set(names.bias, { ...reader.infos.get(bias)!, name: names.bias });
+    infos.delete(bias);
+  });
+  return [...infos.values()];
+}
+
+export const parametersOf = (infos: Iterable<TensorInfo>): number =>
+  [...infos].reduce((sum, t) => sum + (byteLength(t.dtype, t.shape) * 8) / DTYPES[t.dtype].bits, 0);
+
+/** What the output says of itself. */
+export interface Section {
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly config: readonly ConfigField[];
+}
+
+export function sectionOf(
+  o: Pick<FactorizeOptions, 'method' | 'save'>,
+  layers: readonly Layer[],
+  ranks: readonly (number | undefined)[],
+  source: string,
+): Section {
+  const factored = layers.flatMap((l, i) => (ranks[i] === undefined ? [] : [{ ...l, rank: ranks[i] }]));
+  if (o.save === 'dense' || factored.length === 0) return { metadata: {}, config: [] };
+  const rankOf = Object.fromEntries(factored.map((l) => [l.module, l.rank]));
+  const transposed = factored.filter((l) => l.transposed).map((l) => l.module);
+  const section = { version: FACTORIZED_VERSION, method: o.method.name, params: o.method.params, source, ranks: rankOf, transposed };
+  const value = JSON.stringify(section);
+  return {
+    metadata: { [METADATA_KEY]: value },
+    config: [
+      { key: RANKS_KEY, value: JSON.stringify(rankOf), add: true },
+      { key: SECTION_KEY, value, add: true },
+    ],
+  };
+}
