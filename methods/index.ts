@@ -20,7 +20,10 @@ const METHODS: { readonly [K in Kind]: Readonly<Record<string, Loader<K>>> } = {
     sparse: () => import('./delta/sparse.js'),
     'delta-come': () => import('./delta/delta-come.js'),
   },
-  prune: {},
+  prune: {
+    magnitude: () => import('./prune/magnitude.js'),
+    wanda: () => import('./prune/wanda.js'),
+  },
 };
 
 export const KINDS = Object.keys(METHODS) as readonly Kind[];
