@@ -21,7 +21,10 @@ const METHODS: { readonly [K in Kind]: Readonly<Record<string, Loader<K>>> } = {
     sparse: () => import('./delta/sparse.js'),
     'delta-come': () => import('./delta/delta-come.js'),
   },
-  prune: {},
+  prune: {
+    magnitude: () => import('./prune/magnitude.js'),
+    wanda: () => import('./prune/wanda.js'),
+  },
   factor: {
     svd: () => import('./factor/svd.js'),
     fwsvd: () => import('./factor/fwsvd.js'),

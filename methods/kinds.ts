@@ -2,6 +2,7 @@
 import type { TensorInfo } from '../core/tensor.js';
 import type { DType } from '../core/dtype.js';
 import type { RateCurve } from '../kernels/lowrank/water-fill.js';
+import type { Sparsity } from '../kernels/sparse/sparsity.js';
 import type { Ctx } from './define.js';
 
 /** One stored tensor, read by byte range. Reading it once from front to back is cheapest: the caller hashes it on the way. */
@@ -80,6 +81,8 @@ export interface LayerWeight {
   readonly m: number;
   readonly n: number;
   readonly w: Float32Array;
+  /** The weight before fine-tuning, (m, n): for methods that say `base`. */
+  readonly base?: Float32Array;
 }
 
 /** What calibration knows of a layer's inputs x (tokens, n); only what a method says it needs is filled in. */
@@ -94,12 +97,7 @@ export interface LayerStats {
 }
 export type LayerStat = 'inputSqNorm' | 'inputAbsMean' | 'inputGram';
 
-/**
- * What to remove: a share of the layer's weights, or of every row's; or all but `keep` of every `of` consecutive inputs of a row.
- * Exactly floor(ratio m n), or floor(ratio n) a row; ties go to the lower flat index. Methods that choose in blocks of their own (SparseGPT)
- * may differ by one a block. A row's last inputs that fill no group of `of` stay.
- */
-export type Sparsity = { readonly group: 'layer' | 'row'; readonly ratio: number } | { readonly group: 'n:m'; readonly keep: number; readonly of: number };
+export type { Sparsity };
 
 /** A mask over (m, n), one byte a weight: 1 keeps, 0 removes. */
 export type KeepMask = Uint8Array;
@@ -115,14 +113,18 @@ export interface Pruned {
 export interface Pruner {
   /** Statistics of the inputs that it reads; none: a method of the weights alone. */
   readonly needs: readonly LayerStat[];
+  /** Whether it reads the weight before fine-tuning. */
+  readonly base?: true;
   /** Whether the kept weights change, so that masks of several layers cannot be chosen by their scores alone. */
   readonly updates: boolean;
+  /** Where the paper compares weights when only a ratio is asked for. */
+  readonly group: 'layer' | 'row';
   /** Upper bound of the host memory for a layer, in bytes, its weight and statistics apart. */
   memoryBytes(m: number, n: number): number;
   /** Scores of a method without an update, (m, n), larger is kept: what a threshold over all layers, or an allocation, compares. */
   scores?(c: Ctx, layer: LayerWeight, stats: LayerStats): Float32Array;
   prune(c: Ctx, layer: LayerWeight, stats: LayerStats, target: Sparsity): Promise<Pruned>;
-  /** New values of the weights that a mask of any method keeps; absent where there is no such update. Needs what `prune` needs. */
+  /** Only the weight update, for a mask of any other method: `layer` holds the dense weight, which may be overwritten; the mask stays. */
   update?(c: Ctx, layer: LayerWeight, stats: LayerStats, mask: KeepMask): Promise<Pruned>;
 }
 
