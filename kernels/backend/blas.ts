@@ -43,6 +43,8 @@ type Gemm<A> = (
 /** Column-major, each returning LAPACK's info: 0 is success. */
 export interface Lapack {
   dpotrf(uplo: 'L' | 'U', n: number, a: Float64Array, lda: number): number;
+  /** Inverse of a triangular matrix with its own diagonal, in place. */
+  dtrtri(uplo: 'L' | 'U', n: number, a: Float64Array, lda: number): number;
   /** a: (n, n) symmetric, overwritten by the eigenvectors when `vectors`; w: eigenvalues, ascending. */
   dsyevd(vectors: boolean, n: number, a: Float64Array, w: Float64Array): number;
   /** The same with vectors in f32. */
@@ -163,6 +165,7 @@ function firstOf(lib: KoffiLib, prototypes: readonly string[]): ((...args: unkno
 /** Fortran calls: everything by reference. undefined when the library has BLAS only. */
 function bindLapack(lib: KoffiLib): Lapack | undefined {
   const dpotrf = firstOf(lib, ['void dpotrf_(const char *uplo, const int *n, double *a, const int *lda, int *info)']);
+  const dtrtri = firstOf(lib, ['void dtrtri_(const char *uplo, const char *diag, const int *n, double *a, const int *lda, int *info)']);
   const syevd = (symbol: string, real: string): ReturnType<typeof firstOf> =>
     firstOf(lib, [
       `void ${symbol}(const char *jobz, const char *uplo, const int *n, ${real} *a, const int *lda, ${real} *w, ${real} *work, const int *lwork, int *iwork, const int *liwork, int *info)`,
@@ -171,12 +174,17 @@ function bindLapack(lib: KoffiLib): Lapack | undefined {
   const dgesdd = firstOf(lib, [
     'void dgesdd_(const char *jobz, const int *m, const int *n, double *a, const int *lda, double *s, double *u, const int *ldu, double *vt, const int *ldvt, double *work, const int *lwork, int *iwork, int *info)',
   ]);
-  if (dpotrf === undefined || dsyevd === undefined || ssyevd === undefined || dgesdd === undefined) return undefined;
+  if (dpotrf === undefined || dtrtri === undefined || dsyevd === undefined || ssyevd === undefined || dgesdd === undefined) return undefined;
   const int = (n: number): Int32Array => Int32Array.of(n);
   return {
     dpotrf(uplo, n, a, lda) {
       const info = int(0);
       dpotrf(uplo, int(n), a, int(lda), info);
+      return info[0]!;
+    },
+    dtrtri(uplo, n, a, lda) {
+      const info = int(0);
+      dtrtri(uplo, 'N', int(n), a, int(lda), info);
       return info[0]!;
     },
     dsyevd(vectors, n, a, w) {
