@@ -2,10 +2,11 @@
  * Bytes on disk against what the restored model loses, for every codec at every size:
  *   node dist/bench/frontier.js BASE TUNED --data GSM8K.jsonl --from 1500 [--sizes 1,2,4,8,16] [--methods auto,ere,...]
  *       [--auto-dataset FILE --auto-rows 0:320]
- *       [--limits 0.65:0.10,1.7:0.055] [--settings bitdelta,delta-come:allocate=greedy] [--deltatensors int4,sparse,quantized] [--threads 2]
+ *       [--limits 0.65:0.10,1.7:0.055] [--settings bitdelta,delta-come:allocate=greedy] [--stats FILE]
+ *       [--deltatensors int4,sparse,quantized] [--threads 2]
  * KLD: of the restored checkpoint to the tuned one, nats a token, by bench/peers/kld.py with transformers. `--limits` are sizes with the
  * KLD that `auto` may have there; `--settings` are codecs at settings of their own, without a target; `--deltatensors` are strategies of
- * that package at its own defaults, through the same table. Files as they lie on disk, in percent of the fine-tune's tensor bytes.
+ * that package at its own defaults, through the same table. With `--stats` (pith calibrate) delta-come is run again, fitted to them. Files as they lie on disk, in percent of the fine-tune's tensor bytes.
  * `auto` is checked against the lower envelope of the single codecs at every size, within 2 %: in error, and in KLD. With --auto-dataset it is run on
  * that data as well (rows that the KLD is not measured on), and then it is this run whose KLD is checked.
  */
@@ -30,6 +31,7 @@ const strategies = list('deltatensors', peerPython() === undefined ? '' : 'int4,
 const autoDataset = option('auto-dataset', '');
 const autoData =
   autoDataset === '' ? [] : ['--dataset', autoDataset, '--template', 'Question: {question}\nAnswer: {answer}\n', ...rowsOf(option('auto-rows', ''))];
+const stats = option('stats', '');
 const threads = option('threads', '2');
 const ENVELOPE = 1.02;
 
@@ -167,12 +169,16 @@ if (autoData.length > 0) {
 }
 for (const s of settings) {
   const [method, ...set] = s.split(':') as [string, ...string[]];
-  const p = await measure(
-    method,
-    undefined,
-    set.flatMap((kv) => ['--set', kv]),
-  );
+  const args = set.flatMap((kv) => ['--set', kv]);
+  const p = await measure(method, undefined, args);
   if (p !== undefined) points.push(p);
+  if (p === undefined || method !== 'delta-come' || stats === '') continue;
+  const fitted = await measure(method, undefined, [...args, '--stats', stats], `${p.method} --stats`);
+  if (fitted === undefined) continue;
+  points.push(fitted);
+  checks.push([`${fitted.method}: the same bytes within 0.1 %`, Math.abs(fitted.percent / p.percent - 1) < 1e-3]);
+  if (p.kld !== undefined)
+    checks.push([`${fitted.method}: KLD ${(fitted.kld! / p.kld).toFixed(3)} of that of round-to-nearest, below it`, fitted.kld! < p.kld]);
 }
 for (const s of strategies) points.push(await measurePeer(s));
 kld?.end();

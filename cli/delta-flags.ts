@@ -21,6 +21,11 @@ export const deltaFlags = {
   progressive: Flags.boolean({
     description: 'lossy layer first, the exact remainder behind it in the same file; sizes and errors that are asked for count the lossy layer alone',
   }),
+  stats: Flags.string({
+    description: 'statistics of the base or the fine-tune (`pith calibrate`) that the method is fitted to (delta-come: inputGram)',
+    helpValue: 'FILE',
+    helpGroup: 'LOSSY',
+  }),
   set: Flags.string({ multiple: true, default: [], description: 'method parameter', helpValue: 'KEY=VALUE' }),
   rank: Flags.integer({ min: 1, description: 'components kept in every matrix', exclusive: alone('rank'), helpGroup: 'LOSSY' }),
   energy: share('energy', 'share of every squared delta that is kept'),

@@ -62,16 +62,24 @@ export interface BudgetedCodec {
   assign(point: number): Assigned;
 }
 
+/** What calibration knows of the inputs of a layer whose delta is coded. */
+export interface CodecStats extends LayerStats {
+  /** The tensor is stored (in, out): inputs run along its rows. */
+  readonly transposed: boolean;
+}
+
 export interface DeltaCodec {
   readonly lossless: boolean;
   readonly version: number;
+  /** Statistics that `encode` makes use of where they are known. What is written does not say whether they were. */
+  readonly uses?: readonly LayerStat[];
   /** Present when the codec can share a byte budget with the other tensors. */
   readonly budget?: BudgetedCodec;
   /** Whether this codec codes such a tensor; what it declines is coded losslessly. */
   accepts(plan: TensorPlan): boolean;
-  /** Upper bound of the host memory one tensor needs, in bytes. */
-  memoryBytes(plan: TensorPlan): number;
-  encode(c: Ctx, base: TensorSource | undefined, tuned: TensorSource, parts: PartSink, assigned: Assigned): Promise<EncodeInfo>;
+  /** Upper bound of the host memory one tensor needs, in bytes, statistics included. */
+  memoryBytes(plan: TensorPlan, stats?: boolean): number;
+  encode(c: Ctx, base: TensorSource | undefined, tuned: TensorSource, parts: PartSink, assigned: Assigned, stats?: CodecStats): Promise<EncodeInfo>;
   decode(c: Ctx, base: TensorSource | undefined, parts: PartSource, target: TensorInfo, out: TensorSink): Promise<void>;
 }
 

@@ -10,7 +10,7 @@ import { EXACT_ROOM, writeTwoLayers } from '../formats/delta/layers.js';
 import { deltaBytes, writeDelta, type DeltaContent } from '../formats/delta/write.js';
 import * as io from '../formats/io.js';
 import { checkpointStamp } from '../formats/stamp.js';
-import type { CheckpointRef, EncodeResult, EncodeTask, HashResult, HashTask, RatesResult, RatesTask, RunSettings } from '../workers/messages.js';
+import type { CheckpointRef, EncodeResult, EncodeTask, HashResult, HashTask, LayerStatsRef, RatesResult, RatesTask, RunSettings } from '../workers/messages.js';
 import { openAny, resolveCheckpoint } from '../workers/open.js';
 import { WorkerPool } from '../workers/pool.js';
 import { assemble, commonRows, type Assembly } from './delta-assemble.js';
@@ -19,6 +19,7 @@ import { reachTarget, type TargetRun } from './delta-target.js';
 import { methodsOf, type MethodOptions } from './delta-methods.js';
 import { calibrationData, type CalibrationData } from './calibration-data.js';
 import type { Probes } from './delta-sensitivity.js';
+import { openStats, planStats, type StatsModels } from './delta-stats.js';
 import { weighTarget, type Weighed } from './delta-weigh.js';
 import { requireCausalConfig } from '../models/config/parse.js';
 import { modelRef } from './model-ref.js';
@@ -36,6 +37,8 @@ export interface EncodeOptions extends RunOptions, MethodOptions {
   readonly out: string;
   /** The exact remainder behind the lossy layer. A target counts the lossy layer alone, the file as it is without the exact one. */
   readonly progressive?: boolean;
+  /** Statistics of the base's or the fine-tune's layers (`pith calibrate`), for a method that uses them. */
+  readonly stats?: string;
   readonly force: boolean;
   readonly dryRun: boolean;
   readonly resume: boolean;
@@ -110,6 +113,8 @@ interface Run {
   readonly allocator: Allocator;
   /** What errors are measured on. */
   readonly data: CalibrationData | undefined;
+  /** By tensor. */
+  readonly stats: ReadonlyMap<string, LayerStatsRef>;
   /** What was measured on the data, once it is known. */
   readonly weighed: Weighed[];
 }
@@ -133,6 +138,7 @@ export async function* deltaEncode(o: EncodeOptions): Pipeline<EncodeReport> {
     if (o.progressive === true && (o.base === undefined || plan.methods.length === 1))
       throw new PithError('USAGE', { message: '--progressive: a base and a lossy --method, or auto, make the first layer' });
     const lossy = plan.tensors.some((t) => t.method > 0);
+    using statsFile = o.stats === undefined ? undefined : openStats(o.stats, plan);
     const device: Device = lossy ? await resolveRunDevice(o.device) : 'cpu';
     if (pool === undefined) return dryRun(o, plan, device);
     const spaceNeeded = plan.rawBytes * (TYPICAL.pairRatio + (o.progressive === true ? TYPICAL.lossyRatio : 0));
@@ -140,6 +146,8 @@ export async function* deltaEncode(o: EncodeOptions): Pipeline<EncodeReport> {
       throw new PithError('DISK_FULL', { file: folder, message: `about ${Math.ceil(spaceNeeded)} bytes are needed, ${io.freeBytes(folder)} are free` });
     }
     const refs = { tuned: refOf(tuned, o.tuned), ...(base === undefined ? {} : { base: refOf(base, o.base!) }) };
+    const settings = runSettings(o, device);
+    const stats = statsFile === undefined ? new Map<string, LayerStatsRef>() : yield* planStats(statsFile, plan, modelsOf(o, base, tuned), settings, pool);
     const data = o.data === undefined ? undefined : await calibrationData(tuned, o.data);
     const { method, params, target, embeddings, progressive, seed } = o;
     const identity = {
@@ -152,6 +160,7 @@ export async function* deltaEncode(o: EncodeOptions): Pipeline<EncodeReport> {
       progressive,
       seed,
       data: data && [data.sha256, o.data],
+      stats: statsFile && [statsFile.path, statsFile.manifest],
       device,
       refs,
       tensors: plan.tensors,
@@ -163,12 +172,13 @@ export async function* deltaEncode(o: EncodeOptions): Pipeline<EncodeReport> {
       base,
       tuned,
       refs,
-      settings: runSettings(o, device),
+      settings,
       journal,
       pool,
       done: new Map(),
       allocator: new Allocator(),
       data,
+      stats,
       weighed: [],
     };
     try {
@@ -192,6 +202,12 @@ function refOf(reader: CheckpointReader, path: string): CheckpointRef {
   return { path: resolveCheckpoint(path), stamp: checkpointStamp(reader) };
 }
 
+/** The checkpoints that statistics may be of. */
+function modelsOf(o: EncodeOptions, base: CheckpointReader | undefined, tuned: CheckpointReader): StatsModels {
+  const both = [...(base === undefined ? [] : [{ argument: o.base!, reader: base }]), { argument: o.tuned, reader: tuned }];
+  return { both, job: JOB, maxMemoryBytes: o.maxMemoryBytes, signal: o.signal };
+}
+
 function dryRun(o: EncodeOptions, plan: DeltaPlan, device: Device): EncodeReport {
   const share = (t: PlannedTensor): number => (t.method > 0 ? TYPICAL.lossyRatio : t.hasBase ? TYPICAL.pairRatio : TYPICAL.aloneRatio);
   const predicted = plan.tensors.map((t) => ({ name: t.name, method: plan.methods[t.method]!.name, rawBytes: t.bytes, bytes: Math.round(t.bytes * share(t)) }));
@@ -209,8 +225,8 @@ function dryRun(o: EncodeOptions, plan: DeltaPlan, device: Device): EncodeReport
 const mayNeedRemainder = (o: EncodeOptions, plan: DeltaPlan): readonly PlannedTensor[] =>
   o.progressive === true ? plan.tensors.filter((t) => t.method > 0 || t.candidates !== undefined) : [];
 
-const memoryOf = (plan: DeltaPlan, t: PlannedTensor): number =>
-  Math.max(...candidatesOf(t).map((m) => (m === 0 ? TYPICAL.workerBytes : plan.methods[m]!.codec.memoryBytes(t))));
+const memoryOf = (plan: DeltaPlan, t: PlannedTensor, stats = false): number =>
+  Math.max(...candidatesOf(t).map((m) => (m === 0 ? TYPICAL.workerBytes : plan.methods[m]!.codec.memoryBytes(t, stats))));
 
 /** Without a budget everything at once; with one, first the rates and what needs none of it, then the tensors that share it. */
 async function* runTasks(run: Run): AsyncGenerator<ProgressEvent, void, void> {
@@ -367,12 +383,13 @@ const spoolName = (tensor: string): string => createHash('sha256').update(tensor
 function encodeJobs(run: Run, tensors: readonly PlannedTensor[], choices?: ReadonlyMap<string, Choice>): Job<EncodeTask>[] {
   const { plan, refs, settings, journal } = run;
   return tensors.map((t) => {
+    const stats = run.stats.get(t.name);
     const choice = choices?.get(t.name);
     const { name, params } = plan.methods[choice?.method ?? t.method]!;
     return {
       label: t.name,
       bytes: t.bytes,
-      memoryBytes: memoryOf(plan, t),
+      memoryBytes: memoryOf(plan, t, stats !== undefined),
       task: {
         type: 'encode',
         settings,
@@ -381,6 +398,7 @@ function encodeJobs(run: Run, tensors: readonly PlannedTensor[], choices?: Reado
         ...(t.hasBase && refs.base !== undefined ? { base: { checkpoint: refs.base, name: t.name } } : {}),
         ...commonRows(t),
         ...(choice === undefined ? {} : { point: choice.point }),
+        ...(stats === undefined ? {} : { stats }),
         spool: journal.spool(spoolName(t.name)),
       },
     };

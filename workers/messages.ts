@@ -42,6 +42,14 @@ export interface RunSettings {
   readonly memoryBytes: number;
 }
 
+/** What a statistics file has of the layer that a tensor is the weight of. */
+export interface LayerStatsRef {
+  readonly file: string;
+  readonly module: string;
+  /** The weight is stored (in, out). */
+  readonly transposed: boolean;
+}
+
 /** Codes one tensor; parts go to files `<spool>.<part>`. */
 export interface EncodeTask {
   readonly type: 'encode';
@@ -53,6 +61,7 @@ export interface EncodeTask {
   readonly commonRows?: number;
   /** A point of the codec's own rate curve, when a budget was shared. */
   readonly point?: number;
+  readonly stats?: LayerStatsRef;
   readonly spool: string;
 }
 

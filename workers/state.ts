@@ -3,6 +3,7 @@ import { PithError } from '../core/errors.js';
 import type { Adapter } from '../formats/adapter/adapter.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import { checkpointStamp } from '../formats/stamp.js';
+import type { StatsFile } from '../formats/stats/file.js';
 import type { DeltaFile } from '../formats/delta/file.js';
 import type { PanelKernel } from '../kernels/lowrank/panel.js';
 import type { OpenOptions } from './adapted-reader.js';
@@ -16,6 +17,7 @@ export type { TaskControl } from './codecs.js';
 export class WorkerState extends Codecs {
   readonly #readers = new Map<string, Promise<CheckpointReader>>();
   readonly #deltas = new Map<string, Promise<DeltaFile>>();
+  readonly #stats = new Map<string, Promise<StatsFile>>();
   #panels: Promise<PanelKernel> | undefined;
   readonly #adapters = new Map<string, Promise<Adapter>>();
   #scratch = new Float32Array(0);
@@ -59,6 +61,15 @@ export class WorkerState extends Codecs {
       this.#adapters.set(folder, adapter);
     }
     return adapter;
+  }
+
+  stats(path: string): Promise<StatsFile> {
+    let file = this.#stats.get(path);
+    if (file === undefined) {
+      file = import('../formats/stats/file.js').then((m) => m.StatsFile.open(path));
+      this.#stats.set(path, file);
+    }
+    return file;
   }
 
   store(path: string): Promise<StoreObjects> {

@@ -51,6 +51,7 @@ export default class DeltaEncode extends PithCommand {
           progressive: flags.progressive,
           ...lossyOptions(flags, parseSettings(flags.set)),
           ...probeOptions(flags),
+          ...(flags.stats === undefined ? {} : { stats: flags.stats }),
           selects: selector(flags.include, flags.exclude),
           force: flags.force,
           dryRun: flags['dry-run'],

@@ -4,7 +4,7 @@
  * Direction k is stored as the codes of u_k, then those of v_k, each a stream of bits filled up to 8 codes.
  */
 import { decodeF32 } from '../../core/float.js';
-import { affineCodes, affineValues } from '../quant/affine.js';
+import { affineCodes, affineValues, type AffineGroups } from '../quant/affine.js';
 import { packCodes, packedBytes, unpackCodes } from '../quant/pack.js';
 
 export const GROUP = 128;
@@ -46,24 +46,42 @@ export function column(u: Float32Array, rows: number, k: number): Float32Array {
   return out;
 }
 
+/** Directions that bits[k] > 0 keeps. */
+export const keptDirections = (count: number, bits: readonly number[]): number[] => bits.flatMap((b, k) => (b > 0 && k < count ? [k] : []));
+
 /** bits[k]: 0 drops direction k, as does one that is not in the list. */
 export function codeFactors(d: Directions, m: number, n: number, bits: readonly number[]): BitFactors {
-  const kept = bits.flatMap((b, k) => (b > 0 && k < d.s.length ? [k] : []));
+  const kept = keptDirections(d.s.length, bits);
+  const widths = Uint8Array.from(kept, (k) => bits[k]!);
+  const s = Float32Array.from(kept, (k) => d.s[k]!);
+  return packFactors(s, widths, m, n, (i) => [
+    affineCodes(column(d.u, m, kept[i]!), widths[i]!, GROUP),
+    affineCodes(d.vt.subarray(kept[i]! * n, (kept[i]! + 1) * n), widths[i]!, GROUP),
+  ]);
+}
+
+/** coded(k): the groups of u_k and v_k. */
+export function packFactors(
+  s: Float32Array,
+  bits: Uint8Array,
+  m: number,
+  n: number,
+  coded: (k: number) => readonly [u: AffineGroups, v: AffineGroups],
+): BitFactors {
   const groups = groupsOf(m, n);
-  const codes = new Uint8Array(kept.reduce((sum, k) => sum + directionBytes(m, n, bits[k]!), 0));
-  const [scales, zeros] = [new Uint8Array(2 * kept.length * groups), new Uint8Array(kept.length * groups)];
+  const codes = new Uint8Array(bits.reduce((sum, b) => sum + directionBytes(m, n, b), 0));
+  const [scales, zeros] = [new Uint8Array(2 * s.length * groups), new Uint8Array(s.length * groups)];
   let [at, group] = [0, 0];
-  for (const k of kept) {
-    for (const x of [column(d.u, m, k), d.vt.subarray(k * n, (k + 1) * n)]) {
-      const coded = affineCodes(x, bits[k]!, GROUP);
-      packCodes(coded.codes, bits[k]!, codes, at);
-      scales.set(coded.scales, 2 * group);
-      zeros.set(coded.zeros, group);
-      at += packedBytes(x.length, bits[k]!);
-      group += coded.zeros.length;
+  for (const [k, width] of bits.entries()) {
+    for (const x of coded(k)) {
+      packCodes(x.codes, width, codes, at);
+      scales.set(x.scales, 2 * group);
+      zeros.set(x.zeros, group);
+      at += packedBytes(x.codes.length, width);
+      group += x.zeros.length;
     }
   }
-  return { s: Float32Array.from(kept, (k) => d.s[k]!), bits: Uint8Array.from(kept, (k) => bits[k]!), codes, scales, zeros };
+  return { s, bits, codes, scales, zeros };
 }
 
 /** a: (r, n) of v^; b: (m, r) of u^ s, one f32 multiplication more; normative. */

@@ -8,7 +8,7 @@
  * of a few columns go to the rest of their block by one product, those of a block to the rest of the matrix by another.
  */
 import { transposed, type MatrixOps } from '../linalg/matrix-ops.js';
-import { inverseFactor } from './inverse-factor.js';
+import { inverseFactor, type DampingShare } from './inverse-factor.js';
 
 /** The values that columns may take. */
 export interface ColumnGrid {
@@ -27,6 +27,7 @@ export interface GptqOptions {
   readonly ops: MatrixOps;
   /** d: added to the diagonal, as a share of its mean; raised when H does not factor. */
   readonly damping: number;
+  readonly dampingShare?: DampingShare;
   /** Columns in the order of falling H_jj instead of as they stand. */
   readonly actOrder?: boolean;
   /** Columns that come last in any order and keep their values, with the errors of the others added. */
@@ -64,7 +65,7 @@ export function gptq(w: Float32Array, m: number, n: number, h: ArrayLike<number>
     deadInputs++;
     if (options.dead === 'zero') wt.fill(0, i * m, (i + 1) * m);
   }
-  const { u, damping } = inverseFactor(ho, n, options.damping, options.ops);
+  const { u, damping } = inverseFactor(ho, n, options.damping, options.ops, options.dampingShare);
   feedForward(wt, m, n, n - kept.size, u, order, grid, options);
   const back = new Float32Array(wt.length);
   for (let i = 0; i < n; i++) back.set(wt.subarray(i * m, (i + 1) * m), order[i]! * m);

@@ -5,8 +5,8 @@
  *   D = f32(W1) - f32(W0) = U S V^T;   leading columns of U and V in bands of falling width;   sum_b bits_b k_b <= 16 m n / (ratio (m + n))
  *   W1' = round(f32(W0) + (U^ S) V^^T), the product in a fixed order (kernels/lowrank/panel.ts)
  * `allocate: greedy` gives every direction its own width instead (kernels/lowrank/bit-allocation.ts; pith's own), as a shared budget does.
- * Deviations: the codes are rounded to nearest, not fitted to calibration inputs with GPTQ: any fitting ends in the same codes,
- * scales and zeros (kernels/lowrank/bit-factors.ts); U is grouped along its columns as V is, so that a band of two columns has no scale
+ * Without statistics of the inputs the codes are rounded to nearest, with them fitted by GPTQ (kernels/lowrank/fit-factors.ts).
+ * Deviations: the fit looks at one layer at a time, all bands of it together; U is grouped along its columns as V is, so that a band of two columns has no scale
  * for every pair of values; s is f32, zero points are bytes; scales and zeros are counted where sizes are shared or compared.
  */
 import * as z from 'zod';
@@ -26,12 +26,14 @@ import {
   factorBytes,
   factorValues,
   groupsOf,
+  type BitFactors,
   type Directions,
 } from '../../kernels/lowrank/bit-factors.js';
+import { fitBytes, fitFactors } from '../../kernels/lowrank/fit-factors.js';
 import type { RateCurve } from '../../kernels/lowrank/water-fill.js';
 import { DECLINED, DeltaMatrix, isDenseMatrix } from '../delta-matrix.js';
 import type { Ctx, Method } from '../define.js';
-import type { Assigned, BudgetedCodec, DeltaCodec, EncodeInfo, PartSink, PartSource, TensorPlan, TensorSink, TensorSource } from '../kinds.js';
+import type { Assigned, BudgetedCodec, CodecStats, DeltaCodec, EncodeInfo, PartSink, PartSource, TensorPlan, TensorSink, TensorSource } from '../kinds.js';
 import { parseParams } from '../params.js';
 import { addFactored, copyBase, malformed, readPart, requireBase, writePart } from '../restore-panels.js';
 
@@ -55,6 +57,7 @@ type Params = z.infer<typeof params>;
 class DeltaCome implements DeltaCodec {
   readonly lossless = false;
   readonly version = 1;
+  readonly uses = ['inputGram'] as const;
   readonly budget: BudgetedCodec = {
     rates: (c, base, tuned, share) => this.#rates(c, base, tuned, share),
     assign: (point) => ({ bits: budgetAt(point) }),
@@ -73,12 +76,12 @@ class DeltaCome implements DeltaCodec {
     return isDenseMatrix(plan);
   }
 
-  memoryBytes(plan: TensorPlan): number {
+  memoryBytes(plan: TensorPlan, stats = false): number {
     const [m, n] = matrixShape(plan.shape);
-    return (96 << 20) + 4 * m * n + 24 * Math.min(m, n) ** 2;
+    return (96 << 20) + 4 * m * n + 24 * Math.min(m, n) ** 2 + (stats ? fitBytes(m, n) : 0);
   }
 
-  async encode(c: Ctx, base: TensorSource | undefined, tuned: TensorSource, parts: PartSink, assigned: Assigned): Promise<EncodeInfo> {
+  async encode(c: Ctx, base: TensorSource | undefined, tuned: TensorSource, parts: PartSink, assigned: Assigned, stats?: CodecStats): Promise<EncodeInfo> {
     if (base === undefined) return DECLINED;
     const [m, n] = matrixShape(tuned.shape);
     const { delta, same, norm } = await this.#matrix.read(c, base, tuned);
@@ -91,14 +94,15 @@ class DeltaCome implements DeltaCodec {
     const bits = greedy ? greedyBits(d.s, budget) : fixed.slice(0, d.s.length);
     if (factorBytes(m, n, bits) >= tuned.byteLength) return DECLINED;
     c.checkpointCancel();
-    const f = codeFactors(d, m, n, bits);
+    const f = await coded(c, delta, d, m, n, bits, stats);
     const r = f.s.length;
     await writePart(parts, 's', 'F32', [r], encodeAs('F32', f.s));
     await writePart(parts, 'bits', 'U8', [r], f.bits);
     await writePart(parts, 'codes', 'U8', [f.codes.length], f.codes);
     await writePart(parts, 'scales', 'F16', [r, groupsOf(m, n)], f.scales);
     await writePart(parts, 'zeros', 'U8', [r, groupsOf(m, n)], f.zeros);
-    return { identical: false, facts: { rank: r, bits: f.bits.reduce((sum, b) => sum + b, 0) } };
+    const fitted = stats?.inputGram !== undefined && r > 0;
+    return { identical: false, facts: { rank: r, bits: f.bits.reduce((sum, b) => sum + b, 0), ...(fitted ? { fit: 'gptq' } : {}) } };
   }
 
   async #rates(c: Ctx, base: TensorSource, tuned: TensorSource, share: number): Promise<RateCurve> {
@@ -147,6 +151,13 @@ class DeltaCome implements DeltaCodec {
     const { a, b } = factorValues({ s, bits, codes, scales, zeros }, m, n);
     await addFactored(c, await this.#matrix.panels(), base, target, out, a, b, r);
   }
+}
+
+/** Fitted to the inputs where their Gram matrix is known. */
+async function coded(c: Ctx, delta: Float32Array, d: Directions, m: number, n: number, bits: readonly number[], stats?: CodecStats): Promise<BitFactors> {
+  if (stats?.inputGram === undefined || d.s.length === 0) return codeFactors(d, m, n, bits);
+  const options = { gram: stats.inputGram, transposed: stats.transposed, ops: await matrixOps(c), checkpointCancel: () => c.checkpointCancel() };
+  return fitFactors(delta, d, m, n, bits, options);
 }
 
 /** The leading singular triplets of D. */

@@ -1,9 +1,9 @@
 /** Codes one tensor: hash base and tuned on the way, code, and for a lossy method decode again to learn what restore yields. */
 import { rowCount } from '../../core/shape.js';
 import type { Ctx } from '../../methods/define.js';
-import type { Assigned, DeltaCodec, EncodeInfo, TensorSource } from '../../methods/kinds.js';
+import type { Assigned, CodecStats, DeltaCodec, EncodeInfo, TensorSource } from '../../methods/kinds.js';
 import { ErrorSink } from '../error-sink.js';
-import type { EncodeResult, EncodeTask } from '../messages.js';
+import type { EncodeResult, EncodeTask, LayerStatsRef } from '../messages.js';
 import { HashingSource, rowsOf, shifted } from '../sources.js';
 import { SpoolParts } from '../spool-parts.js';
 import { EXTRA_ROWS } from '../pieces.js';
@@ -18,11 +18,12 @@ export async function encode(state: WorkerState, task: EncodeTask, control: Task
   const lossless = await state.codec({ name: 'lossless', params: {} });
   const ctx = state.ctx(task.settings, tuned.name, control);
   const assigned = task.point === undefined ? {} : (codec.budget?.assign(task.point) ?? {});
+  const stats = task.stats === undefined ? undefined : await layerStats(state, codec, task.stats);
   const parts = new SpoolParts(task.spool);
   try {
     const pieces = split(base, tuned, task.commonRows, codec, lossless);
     const coded: Coded[] = [];
-    for (const p of pieces) coded.push(await encodePiece(ctx, p, parts, lossless, assigned));
+    for (const p of pieces) coded.push(await encodePiece(ctx, p, parts, lossless, assigned, stats));
     const spooled = parts.finish();
     const tunedSha256 = await tuned.digest(control.checkpointCancel);
     const baseSha256 = await base?.digest(control.checkpointCancel);
@@ -42,6 +43,13 @@ export async function encode(state: WorkerState, task: EncodeTask, control: Task
   }
 }
 
+/** Only what the codec makes use of is read. */
+async function layerStats(state: WorkerState, codec: DeltaCodec, { file, module, transposed }: LayerStatsRef): Promise<CodecStats> {
+  const stats = await state.stats(file);
+  const read = Object.fromEntries((codec.uses ?? []).map((name) => [name, stats.read(module, name)]));
+  return { tokens: stats.tokens(module), transposed, ...read };
+}
+
 interface Piece {
   readonly codec: DeltaCodec;
   readonly base: TensorSource | undefined;
@@ -55,9 +63,9 @@ interface Coded extends Piece {
 }
 
 /** A method that declines a tensor leaves it to the lossless coder. */
-async function encodePiece(ctx: Ctx, piece: Piece, parts: SpoolParts, lossless: DeltaCodec, assigned: Assigned): Promise<Coded> {
+async function encodePiece(ctx: Ctx, piece: Piece, parts: SpoolParts, lossless: DeltaCodec, assigned: Assigned, stats?: CodecStats): Promise<Coded> {
   const into = parts.prefixed(piece.prefix);
-  let coded: Coded = { ...piece, info: await piece.codec.encode(ctx, piece.base, piece.tuned, into, assigned) };
+  let coded: Coded = { ...piece, info: await piece.codec.encode(ctx, piece.base, piece.tuned, into, assigned, stats) };
   if (coded.info.declined === true) {
     parts.drop(piece.prefix);
     coded = { ...piece, codec: lossless, info: await lossless.encode(ctx, piece.base, piece.tuned, into, {}) };

@@ -25,7 +25,7 @@ describe('kernels/quant gptq', () => {
 
   for (const seed of [1, 2, 3]) {
     it(`F1, seed ${seed}: errors of round-to-nearest and GPTQ by rows, groups and act-order`, () => {
-      const f = f1(new Rng(seed), ops);
+      const f = f1(new Rng(seed));
       for (const [bits, rtnRow, rtnGroup, row, group, act] of [
         [4, 0.118, 0.1, 0.072, 0.062, 0.055],
         [3, 0.25, 0.219, 0.155, 0.136, 0.119],
@@ -64,7 +64,7 @@ describe('kernels/quant gptq', () => {
     it(`blocks and lazy updates change nothing: against one column at a time in f64, with ${name}`, async () => {
       const own = await matrixOps({ blasThreads: 1, blas });
       const [m, n] = [9, 300];
-      const f = f1(new Rng(5), own, m, n, 700);
+      const f = f1(new Rng(5), m, n, 700);
       for (const [groupSize, actOrder] of [
         [0, false],
         [60, false],
@@ -105,7 +105,7 @@ describe('kernels/quant gptq', () => {
 
   it('dead inputs: rounded by themselves or zeros; kept columns take the errors and stay in full precision', () => {
     const [m, n] = [8, 96];
-    const f = f1(new Rng(6), ops, m, n, 300);
+    const f = f1(new Rng(6), m, n, 300);
     const h = f.gram.slice();
     for (let i = 0; i < n; i++) h[i * n + 7] = h[7 * n + i] = 0;
     const make = (): IntGrid => new IntGrid(m, n, ROW).fitStatic(f.w);
@@ -122,7 +122,7 @@ describe('kernels/quant gptq', () => {
   });
 
   it('a search for the range leaves a smaller sum of |error|^2.4 than the whole range, symmetric or not', () => {
-    const f = f1(new Rng(7), ops, 32, 128, 300);
+    const f = f1(new Rng(7), 32, 128, 300);
     const loss = (o: IntGridOptions): number =>
       new IntGrid(f.m, f.n, o)
         .fitStatic(f.w)
@@ -139,7 +139,7 @@ describe('kernels/quant gptq', () => {
 describe('kernels/quant inverse factor', () => {
   it('U^T U is the inverse, by LAPACK and without; a singular matrix is damped, others refused', async () => {
     const n = 40;
-    const f = f1(new Rng(8), await matrixOps({ blasThreads: 1 }), 2, n, 200);
+    const f = f1(new Rng(8), 2, n, 200);
     for (const blas of [true, false]) {
       const own = await matrixOps({ blasThreads: 1, blas });
       const { u } = inverseFactor(f.gram, n, 0, own);
