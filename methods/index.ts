@@ -24,6 +24,11 @@ const METHODS: { readonly [K in Kind]: Readonly<Record<string, Loader<K>>> } = {
   prune: {
     magnitude: () => import('./prune/magnitude.js'),
     wanda: () => import('./prune/wanda.js'),
+    sparsegpt: () => import('./prune/sparsegpt.js'),
+    admm: () => import('./prune/admm.js'),
+    alps: () => import('./prune/alps.js'),
+    'movement-proxy': () => import('./prune/movement-proxy.js'),
+    random: () => import('./prune/random.js'),
   },
   factor: {
     svd: () => import('./factor/svd.js'),

@@ -1,5 +1,6 @@
 /** What a pruner is given, checked: values that are finite, statistics that are there and fit the layer. */
 import { PithError } from '../core/errors.js';
+import { tailOf } from '../kernels/sparse/sparsity.js';
 import type { LayerStat, LayerStats, LayerWeight, Sparsity } from './kinds.js';
 
 /** NOT_FINITE (exit 65) names the layer and what of it. */
@@ -27,4 +28,22 @@ export function requireTarget(method: string, target: Sparsity): void {
       ? Number.isInteger(target.keep) && Number.isInteger(target.of) && target.keep >= 0 && target.keep <= target.of && target.of >= 1
       : target.ratio >= 0 && target.ratio <= 1;
   if (!ok) throw new PithError('BAD_PARAMS', { method, message: `a target of ${JSON.stringify(target)}` });
+}
+
+/** Runs a kernel on a layer; what is not finite in it is an error that names the layer. */
+export function inLayer<T>(layer: LayerWeight, run: () => T): T {
+  try {
+    return run();
+  } catch (error) {
+    if (error instanceof PithError && error.code === 'NOT_FINITE') {
+      throw new PithError('NOT_FINITE', { message: `layer "${layer.name}": ${String(error.details['message'])}` }, { cause: error });
+    }
+    throw error;
+  }
+}
+
+/** What of a run is worth a line in the report. */
+export function updateFacts(n: number, target: Sparsity | undefined, dead: number, raised: number): Record<string, number> {
+  const tail = target === undefined ? 0 : tailOf(target, n);
+  return { ...(dead > 0 ? { deadInputs: dead } : {}), ...(raised > 0 ? { dampingRaised: raised } : {}), ...(tail > 0 ? { denseTail: tail } : {}) };
 }

@@ -40,11 +40,20 @@ type Gemm<A> = (
   ldc: number,
 ) => void;
 
-/** Column-major, each returning LAPACK's info: 0 is success. */
+/** Works in place on the triangle `uplo` of a column-major (n, n) matrix. */
+type Triangle = (uplo: 'L' | 'U', n: number, a: Float32Array | Float64Array) => number;
+
+/** Column-major, each returning LAPACK's info: 0 is success. f32 or f64 by the array, where there is no type in the name. */
 export interface Lapack {
   dpotrf(uplo: 'L' | 'U', n: number, a: Float64Array, lda: number): number;
   /** Inverse of a triangular matrix with its own diagonal, in place. */
   dtrtri(uplo: 'L' | 'U', n: number, a: Float64Array, lda: number): number;
+  /** Cholesky factor. */
+  potrf: Triangle;
+  /** Inverse of A from its Cholesky factor. */
+  potri: Triangle;
+  /** Inverse of a triangular matrix. */
+  trtri: Triangle;
   /** a: (n, n) symmetric, overwritten by the eigenvectors when `vectors`; w: eigenvalues, ascending. */
   dsyevd(vectors: boolean, n: number, a: Float64Array, w: Float64Array): number;
   /** The same with vectors in f32. */
@@ -174,9 +183,14 @@ function bindLapack(lib: KoffiLib): Lapack | undefined {
   const dgesdd = firstOf(lib, [
     'void dgesdd_(const char *jobz, const int *m, const int *n, double *a, const int *lda, double *s, double *u, const int *ldu, double *vt, const int *ldvt, double *work, const int *lwork, int *iwork, int *info)',
   ]);
+  const [potrf, potri, trtri] = [triangle(lib, 'potrf'), triangle(lib, 'potri'), triangle(lib, 'trtri', 'N')];
   if (dpotrf === undefined || dtrtri === undefined || dsyevd === undefined || ssyevd === undefined || dgesdd === undefined) return undefined;
+  if (potrf === undefined || potri === undefined || trtri === undefined) return undefined;
   const int = (n: number): Int32Array => Int32Array.of(n);
   return {
+    potrf,
+    potri,
+    trtri,
     dpotrf(uplo, n, a, lda) {
       const info = int(0);
       dpotrf(uplo, int(n), a, int(lda), info);
@@ -214,5 +228,22 @@ function bindLapack(lib: KoffiLib): Lapack | undefined {
       dgesdd('S', int(m), int(n), a, int(m), s, u, int(m), vt, int(k), work, int(work.length), iwork, info);
       return info[0]!;
     },
+  };
+}
+
+/** spotrf_ and dpotrf_, say; `diag`: an argument that triangular routines have after uplo. */
+function triangle(lib: KoffiLib, name: string, diag?: string): Triangle | undefined {
+  const of = (real: string): ReturnType<typeof firstOf> =>
+    firstOf(lib, [
+      `void ${real[0]!.replace('f', 's')}${name}_(const char *uplo,${diag === undefined ? '' : ' const char *diag,'} const int *n, ${real} *a, const int *lda, int *info)`,
+    ]);
+  const [single, double] = [of('float'), of('double')];
+  if (single === undefined || double === undefined) return undefined;
+  return (uplo, n, a) => {
+    const info = Int32Array.of(0);
+    const call = a instanceof Float32Array ? single : double;
+    const side = Int32Array.of(n);
+    call(uplo, ...(diag === undefined ? [] : [diag]), side, a, side, info);
+    return info[0]!;
   };
 }

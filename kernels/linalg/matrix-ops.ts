@@ -2,6 +2,8 @@
 import { loadBlas, type Blas } from '../backend/blas.js';
 import { loadWasm } from '../wasm/load.js';
 
+export type Real = Float32Array | Float64Array;
+
 export interface MatrixOps {
   readonly name: string;
   /** For LAPACK; absent in plain wasm. */
@@ -12,6 +14,8 @@ export interface MatrixOps {
   multiply64(transA: boolean, transB: boolean, m: number, n: number, k: number, a: Float64Array, b: Float64Array): Float64Array;
   /** C = alpha op(A) op(B) + beta C in place, f32; with beta 0 what C held does not matter. */
   gemm(transA: boolean, transB: boolean, m: number, n: number, k: number, alpha: number, a: Float32Array, b: Float32Array, beta: number, c: Float32Array): void;
+  /** C = alpha A B + beta C for panels of larger matrices, row-major: ld* are the lengths of whole rows. All f32 or all f64. */
+  panels<A extends Real>(m: number, n: number, k: number, alpha: number, a: A, lda: number, b: A, ldb: number, beta: number, c: A, ldc: number): void;
   /** A^T A (n, n), or A A^T (m, m) with `rows`, for A (m, n); f32, both triangles. Into `out` where it is given. */
   gram(a: Float32Array, m: number, n: number, rows: boolean, out?: Float32Array): Float32Array;
 }
@@ -41,6 +45,10 @@ function blasOps(blas: Blas): MatrixOps {
     gemm(ta, tb, m, n, k, alpha, a, b, beta, c) {
       blas.sgemm(ta, tb, m, n, k, alpha, a, ta ? m : k, b, tb ? k : n, beta, c, n);
     },
+    panels(m, n, k, alpha, a, lda, b, ldb, beta, c, ldc) {
+      if (c instanceof Float32Array) blas.sgemm(false, false, m, n, k, alpha, a as Float32Array, lda, b as Float32Array, ldb, beta, c, ldc);
+      else blas.dgemm(false, false, m, n, k, alpha, a as Float64Array, lda, b as Float64Array, ldb, beta, c, ldc);
+    },
     gram(a, m, n, rows, out) {
       const p = rows ? m : n;
       const c = out ?? new Float32Array(p * p);
@@ -52,7 +60,7 @@ function blasOps(blas: Blas): MatrixOps {
 }
 
 /** Upper triangle -> lower, by tiles. */
-function mirror(c: Float32Array, p: number): void {
+export function mirror(c: Real, p: number): void {
   const tile = 32;
   for (let i0 = 0; i0 < p; i0 += tile) {
     for (let j0 = 0; j0 <= i0; j0 += tile) {
@@ -105,6 +113,15 @@ async function plainOps(): Promise<MatrixOps> {
       const product = multiply(ta, tb, m, n, k, a, b);
       for (let i = 0; i < product.length; i++) c[i] = alpha * product[i]! + (beta === 0 ? 0 : beta * c[i]!);
     },
+    panels(m, n, k, alpha, a, lda, b, ldb, beta, c, ldc) {
+      const ab =
+        c instanceof Float32Array
+          ? multiply(false, false, m, n, k, packed(a as Float32Array, m, k, lda), packed(b as Float32Array, k, n, ldb))
+          : multiply64(false, false, m, n, k, packed(a as Float64Array, m, k, lda), packed(b as Float64Array, k, n, ldb));
+      for (let i = 0; i < m; i++) {
+        for (let j = 0, to = i * ldc; j < n; j++, to++) c[to] = alpha * ab[i * n + j]! + (beta === 0 ? 0 : beta * c[to]!);
+      }
+    },
     gram(a, m, n, rows, out) {
       const g = rows ? multiply(false, true, m, m, n, a, a) : multiply(true, false, n, n, m, a, a);
       if (out === undefined) return g;
@@ -112,6 +129,14 @@ async function plainOps(): Promise<MatrixOps> {
       return out;
     },
   };
+}
+
+/** The first `columns` of each of `rows` rows that are `ld` long. */
+function packed<A extends Real>(a: A, rows: number, columns: number, ld: number): A {
+  if (ld === columns) return a.subarray(0, rows * columns) as A;
+  const out = new (a.constructor as new (length: number) => A)(rows * columns);
+  for (let i = 0; i < rows; i++) out.set(a.subarray(i * ld, i * ld + columns), i * columns);
+  return out;
 }
 
 /** a: (rows, columns) -> (columns, rows) */

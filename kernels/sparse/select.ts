@@ -111,7 +111,10 @@ export class Selector {
 
   /** The mask of (m, n) scores. */
   select(words: Uint32Array, m: number, n: number, target: Sparsity, mask: Uint8Array): void {
-    if (target.group === 'layer') { this.removeSmallest(words, 0, m * n, Math.floor(target.ratio * m * n), mask); return; }
+    if (target.group === 'layer') {
+      this.removeSmallest(words, 0, m * n, Math.floor(target.ratio * m * n), mask);
+      return;
+    }
     for (let i = 0; i < m; i++) this.selectRow(words, i * n, n, target, mask, i * n);
   }
 

@@ -95,3 +95,33 @@ describe('methods/prune: scores', () => {
       await expectCode('BAD_PARAMS', () => pruned('magnitude', small(7), target));
   });
 });
+
+describe('methods/prune: baselines', () => {
+  it('random: the mask follows from the seed, and is close to even', async () => {
+    const method = await pruner('random');
+    const { layer, stats } = f1(new Rng(8), 64, 100, 50);
+    const run = async (seed: number): Promise<Uint8Array> =>
+      (await method.prune(ctx(seed), { ...layer, w: layer.w.slice() }, stats, { group: 'layer', ratio: 0.5 })).mask;
+    const [a, again, b] = [await run(1), await run(1), await run(2)];
+    expect(again).to.deep.equal(a);
+    const agree = a.reduce((count, v, i) => count + (v === b[i] ? 1 : 0), 0) / a.length;
+    expect(agree).to.be.within(0.45, 0.55);
+    for (let i = 0; i < 64; i++) expect(zeros(a, 100 * i, 100 * i + 100)).to.be.within(25, 75);
+  });
+
+  it('movement-proxy: weights that grew stay, those that shrank go', async () => {
+    const rng = new Rng(9);
+    const base = rng.normals(64);
+    const grown = new Set<number>();
+    while (grown.size < 32) grown.add(rng.integer(64));
+    // the grown half moves by 1 away from zero, the other half to zero
+    const w = base.map((v, i) => (grown.has(i) ? v + Math.sign(v) : 0));
+    const method = await pruner('movement-proxy');
+    const target = { group: 'layer', ratio: 0.5 } as const;
+    const { mask } = await method.prune(ctx(), { name: 'layers.0.proj', m: 4, n: 16, w: w.slice(), base }, { tokens: 0 }, target);
+    mask.forEach((v, i) => expect(v).to.equal(grown.has(i) ? 1 : 0));
+    const ofBase = await (await pruner('magnitude')).prune(ctx(), { name: 'layers.0.proj', m: 4, n: 16, w: base.slice() }, { tokens: 0 }, target);
+    expect([...grown].filter((i) => ofBase.mask[i] === 1).length).to.be.within(8, 24);
+    await expectCode('BAD_PARAMS', () => method.prune(ctx(), { name: 'layers.0.proj', m: 4, n: 16, w }, { tokens: 0 }, target));
+  });
+});
