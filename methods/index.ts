@@ -1,11 +1,15 @@
 /** The registry: name -> file. A new method adds its file and one line here. */
 import type { Kind, Method } from './define.js';
+import type { WeightAdapter } from './adapter-kind.js';
 import type { DeltaCodec, Pruner } from './kinds.js';
+import type { Recipe } from './recipe-kind.js';
 import { PithError } from '../core/errors.js';
 
 interface Impls {
   delta: DeltaCodec;
   prune: Pruner;
+  adapter: WeightAdapter;
+  recipe: Recipe;
 }
 type Loader<K extends Kind> = () => Promise<{ default: Method<K, Impls[K]> }>;
 
@@ -21,6 +25,16 @@ const METHODS: { readonly [K in Kind]: Readonly<Record<string, Loader<K>>> } = {
     'delta-come': () => import('./delta/delta-come.js'),
   },
   prune: {},
+  adapter: {
+    lora: () => import('./adapter/lora.js'),
+    rslora: () => import('./adapter/rslora.js'),
+    'lora-plus': () => import('./adapter/lora-plus.js'),
+    dora: () => import('./adapter/dora.js'),
+    ia3: () => import('./adapter/ia3.js'),
+    bitfit: () => import('./adapter/bitfit.js'),
+    full: () => import('./adapter/full.js'),
+  },
+  recipe: { sft: () => import('./recipe/sft.js') },
 };
 
 export const KINDS = Object.keys(METHODS) as readonly Kind[];
