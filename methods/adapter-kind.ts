@@ -76,8 +76,8 @@ export interface PeftForm {
   readonly type: string;
   /** Trainable or frozen tensor -> what its key ends with behind the module's path. */
   readonly keys: Readonly<Record<string, string>>;
-  /** Fields of adapter_config.json beside the common ones. `transposed`: layers are Conv1D. */
-  config(layers: readonly AdaptedLayer[], transposed: boolean): Readonly<Record<string, unknown>>;
+  /** Fields of adapter_config.json beside the common ones. `transposed`: layers are Conv1D; `targets`: target_modules as they are written. */
+  config(layers: readonly AdaptedLayer[], transposed: boolean, targets: readonly string[]): Readonly<Record<string, unknown>>;
 }
 
 export interface WeightAdapter {

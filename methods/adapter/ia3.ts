@@ -22,9 +22,10 @@ class Ia3 implements WeightAdapter {
   readonly peft: PeftForm = {
     type: 'IA3',
     keys: { l: 'ia3_l' },
-    config: (layers, transposed) => ({
+    config: (layers, transposed, targets) => ({
       fan_in_fan_out: transposed,
-      feedforward_modules: layers.filter((l) => this.#isFeedForward(l)).map((l) => l.module),
+      // peft wants names out of target_modules
+      feedforward_modules: targets.filter((t) => layers.some((l) => this.#isFeedForward(l) && (l.module === t || l.module.endsWith(`.${t}`)))),
       init_ia3_weights: true,
       modules_to_save: null,
     }),

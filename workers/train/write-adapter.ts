@@ -34,6 +34,7 @@ export function writeAdapter(session: TrainSession, task: TrainAdapterTask): { r
   const own = peft?.config(
     layers.map((l) => ({ ...l.layer, module: task.paths[l.layer.module] ?? l.layer.module })),
     transposed,
+    task.targetModules,
   );
   const document: Record<string, unknown> = {
     auto_mapping: null,

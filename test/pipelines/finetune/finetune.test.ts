@@ -90,6 +90,8 @@ describe('pipelines: finetune', () => {
     it(`${name}: the loss falls`, async () => {
       const r = await run(name, { steps: 12, method: { name, params }, schedule: { name: 'constant', rate, least: 0 }, evaluate: true });
       expect(r.valLoss!).to.be.lessThan(0.95 * r.baseLoss!);
+      const config = JSON.parse(readFileSync(at(`${name}/adapter_config.json`), 'utf8')) as Record<string, unknown>;
+      expect(config['target_modules']).to.include.members((config['feedforward_modules'] as string[] | undefined) ?? []);
     });
   }
 
