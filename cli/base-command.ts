@@ -6,6 +6,7 @@ import { PithError, printable } from '../core/errors.js';
 import { asPithError, errorDocument, plainExit } from './errors.js';
 import { commonFlags } from './flags.js';
 import type { RunOptions } from '../pipelines/run-options.js';
+import type { ConfigForm } from './config.js';
 import { follow } from './render.js';
 
 /** The values of `runFlags`. */
@@ -15,6 +16,8 @@ export type FlagsOf<T extends typeof Command> = Interfaces.InferredFlags<(typeof
 
 export abstract class PithCommand extends Command {
   static override baseFlags = commonFlags;
+  /** How the command reads `--config` where keys are not just its flags. */
+  static configForm?: () => Promise<ConfigForm>;
 
   readonly #started = performance.now();
   readonly #abort = new AbortController();
@@ -45,8 +48,8 @@ export abstract class PithCommand extends Command {
   async #readConfig(): Promise<void> {
     if (!this.argv.some((a) => a === '--config' || a.startsWith('--config='))) return;
     const { withConfig } = await import('./config.js');
-    const { flags, baseFlags } = this.ctor as typeof PithCommand;
-    this.argv = withConfig(this.argv, { ...baseFlags, ...flags });
+    const { flags, baseFlags, configForm } = this.ctor as typeof PithCommand;
+    this.argv = withConfig(this.argv, { ...baseFlags, ...flags }, await configForm?.());
     this.#json ||= this.argv.includes('--json');
     this.#quiet ||= this.argv.includes('--quiet');
   }

@@ -3,11 +3,19 @@ import type { Command } from '@oclif/core';
 import { readFileSync } from 'node:fs';
 import { parse } from 'yaml';
 import { PithError } from '../core/errors.js';
+import { nearest } from '../methods/index.js';
 
 type FlagTable = Readonly<Record<string, Command.Flag.Any>>;
 
+/** A command's own spelling of its config. */
+export interface ConfigForm {
+  /** Keys that mean something else than the flag of their name -> flags. */
+  readonly translate?: (config: Record<string, unknown>, file: string) => Record<string, unknown>;
+  readonly keys?: readonly string[];
+}
+
 /** argv with the file's flags before it, `--config` itself taken out. NOT_FOUND, or USAGE for a file that is no map of this command's flags. */
-export function withConfig(argv: readonly string[], flags: FlagTable): string[] {
+export function withConfig(argv: readonly string[], flags: FlagTable, { translate, keys = [] }: ConfigForm = {}): string[] {
   const at = argv.findIndex((a) => a === '--config' || a.startsWith('--config='));
   if (at < 0) return [...argv];
   const inline = argv[at]!.startsWith('--config=');
@@ -16,10 +24,15 @@ export function withConfig(argv: readonly string[], flags: FlagTable): string[] 
   const rest = [...argv.slice(0, at), ...argv.slice(at + (inline ? 1 : 2))];
   const given = new Set(Object.keys(flags).filter((name) => isGiven(rest, name, flags[name]!)));
   const out: string[] = [];
-  for (const [key, value] of Object.entries(readConfig(file))) {
+  const read = readConfig(file);
+  for (const [key, value] of Object.entries(translate?.(read, file) ?? read)) {
     const name = key.replaceAll('_', '-');
     const flag = flags[name];
-    if (flag === undefined) throw new PithError('USAGE', { message: `${file}: unknown key "${key}"; the keys are ${Object.keys(flags).sort().join(', ')}` });
+    if (flag === undefined) {
+      const near = nearest(key, [...keys, ...Object.keys(flags)]);
+      const hint = near === undefined ? '' : `; did you mean "${near}"?`;
+      throw new PithError('USAGE', { message: `${file}: unknown key "${key}"${hint}; the keys are ${Object.keys(flags).sort().join(', ')}` });
+    }
     // a flag that excludes this one replaces it
     const replaced = given.has(name) || (flag.exclusive ?? []).some((other) => typeof other === 'string' && given.has(other));
     if (!replaced) out.push(...tokens(name, value, flag, file));

@@ -101,6 +101,7 @@ export const ERRORS = {
   STATS_MISSING: [65, '{file}: no {statistic} of module "{module}" in it; `pith calibrate {flag}` takes it'],
   GRADIENT_NOT_FINITE: [65, '{file}: the gradient of module "{module}" is not finite in sequence {sequence}'],
   INPUT_NOT_FINITE: [65, '{file}: the input of module "{module}" is not finite in sequence {sequence}, token {token}'],
+  TRAINING_NOT_FINITE: [65, '{file}: step {step}: the {what} is not finite, with the rows {rows}; nothing of this step was kept, the state before it is'],
   // 65: stores
   NOT_A_STORE: [65, '{file}: not a pith store: {message}'],
   STORE_VERSION: [65, '{file}: written by a later store version: expected at most {expected}, got {got}'],

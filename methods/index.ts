@@ -1,12 +1,16 @@
 /** The registry: name -> file. A new method adds its file and one line here. */
 import type { Kind, Method } from './define.js';
+import type { WeightAdapter } from './adapter-kind.js';
 import type { DeltaCodec, Factorizer, Pruner } from './kinds.js';
+import type { Recipe } from './recipe-kind.js';
 import { PithError } from '../core/errors.js';
 
 interface Impls {
   delta: DeltaCodec;
   prune: Pruner;
   factor: Factorizer;
+  adapter: WeightAdapter;
+  recipe: Recipe;
 }
 type Loader<K extends Kind> = () => Promise<{ default: Method<K, Impls[K]> }>;
 
@@ -37,6 +41,16 @@ const METHODS: { readonly [K in Kind]: Readonly<Record<string, Loader<K>>> } = {
     'svd-llm': () => import('./factor/svd-llm.js'),
     gfwsvd: () => import('./factor/gfwsvd.js'),
   },
+  adapter: {
+    lora: () => import('./adapter/lora.js'),
+    rslora: () => import('./adapter/rslora.js'),
+    'lora-plus': () => import('./adapter/lora-plus.js'),
+    dora: () => import('./adapter/dora.js'),
+    ia3: () => import('./adapter/ia3.js'),
+    bitfit: () => import('./adapter/bitfit.js'),
+    full: () => import('./adapter/full.js'),
+  },
+  recipe: { sft: () => import('./recipe/sft.js') },
 };
 
 export const KINDS = Object.keys(METHODS) as readonly Kind[];

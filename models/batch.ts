@@ -15,6 +15,8 @@ export interface BatchShape {
   readonly mask?: Uint8Array;
   /** (batch * length) segment of every token; absent: all 0. */
   readonly types?: Int32Array;
+  /** (batch * length) which of the texts that share a sequence a token belongs to, -1 for padding: texts do not see each other. */
+  readonly texts?: Int32Array;
   /** What a decoder's cross-attention looks at; the caller's own. */
   readonly context?: EncoderStates;
   /** What earlier batches left: these tokens follow theirs. */
@@ -86,6 +88,7 @@ export class Batch {
   /** (batch, length) bool */
   readonly mask: tf.Tensor2D | undefined;
   readonly typeIds: Int32Array;
+  readonly #texts: Int32Array | undefined;
   readonly #context: EncoderStates | undefined;
   readonly #memory: KeyMemory | undefined;
   readonly #tables: Map<RopeParameters, RotaryTables>;
@@ -98,6 +101,7 @@ export class Batch {
     this.positionIds = shape.positions ?? Int32Array.from({ length: shape.batch * shape.length }, (_, i) => i % shape.length);
     this.positions = tf.keep(tf.tensor1d(this.positionIds, 'int32'));
     this.typeIds = shape.types ?? new Int32Array(shape.batch * shape.length);
+    this.#texts = shape.texts;
     this.#context = shape.context;
     this.mask = shape.mask === undefined ? undefined : tf.keep(tf.tensor2d(shape.mask, [shape.batch, shape.length], 'bool'));
   }
@@ -119,7 +123,8 @@ export class Batch {
   /** Attention of the sequences' tokens to each other: a head a key head, as `change` says otherwise. */
   attention(heads: number, scale: number, change: Partial<AttentionShape> = {}): AttentionShape {
     const { batch, length } = this;
-    return { batch, queries: length, keys: length, heads, kvHeads: heads, scale, causal: true, window: 0, softcap: 0, offset: 0, ...change };
+    const segments = this.#texts;
+    return { batch, queries: length, keys: length, heads, kvHeads: heads, scale, causal: true, window: 0, softcap: 0, offset: 0, segments, ...change };
   }
 
   /** What cross-attention looks at. */
@@ -144,7 +149,9 @@ export class Batch {
 
   /** Batches of equal keys can share one object. */
   static key(shape: BatchShape): string {
-    return shape.positions === undefined && shape.mask === undefined && shape.memory === undefined ? `${shape.batch}x${shape.length}` : '';
+    return shape.positions === undefined && shape.mask === undefined && shape.memory === undefined && shape.texts === undefined
+      ? `${shape.batch}x${shape.length}`
+      : '';
   }
 
   dispose(): void {

@@ -63,6 +63,14 @@ async function dispatch(task: Task, control: TaskControl): Promise<unknown> {
       return (await import('./tasks/gradient.js')).headGradient(state, task, control);
     case 'block-gradient':
       return (await import('./tasks/gradient.js')).blockGradient(state, task, control);
+    case 'train-open':
+    case 'train-step':
+    case 'train-eval':
+    case 'train-state':
+    case 'train-sample':
+    case 'train-adapter':
+    case 'train-merge':
+      return (await import('./tasks/finetune.js')).train(state, task, control);
     case 'store-scan':
       return (await import('./tasks/store-scan.js')).storeScan(state, task, control);
     case 'store-put':

@@ -11,6 +11,7 @@ import { Codecs } from './codecs.js';
 import type { CheckpointRef } from './messages.js';
 import { openAny } from './open.js';
 import type { StoreObjects } from './store-objects.js';
+import type { TrainSession } from './train/session.js';
 
 export type { TaskControl } from './codecs.js';
 
@@ -21,6 +22,8 @@ export class WorkerState extends Codecs {
   #panels: Promise<PanelKernel> | undefined;
   readonly #adapters = new Map<string, Promise<Adapter>>();
   #scratch = new Float32Array(0);
+  /** The model that is being trained. */
+  training: TrainSession | undefined;
   readonly #stores = new Map<string, Promise<StoreObjects>>();
 
   /** FILE_CHANGED when the files are not those that the plan saw. */

@@ -22,6 +22,8 @@ export interface AttentionShape {
   readonly softcap: number;
   /** Position of the first query among the keys: of use with earlier keys kept. */
   readonly offset: number;
+  /** (batch * queries) for rows that several texts share: a token sees only its own number; below 0 nothing. As many queries as keys. */
+  readonly segments?: Int32Array | undefined;
 }
 
 /**
@@ -57,7 +59,7 @@ export function plainAttention(q: tf.Tensor2D, k: tf.Tensor2D, v: tf.Tensor2D, s
     const seen = tf.cast(visible(s, mask), 'float32');
     const even = tf.softmax(tf.add(scores, tf.mul(tf.sub(1, seen), -1e30)));
     // a query that sees no key would see all alike
-    const p = mask === undefined ? even : tf.mul(even, seen);
+    const p = mask === undefined && s.segments === undefined ? even : tf.mul(even, seen);
     const out = tf.transpose(tf.matMul(p, spread(v)), [0, 2, 1, 3]);
     return tf.reshape(out, [s.batch * s.queries, s.heads * d]);
   });
@@ -70,6 +72,11 @@ function visible(s: AttentionShape, mask: tf.Tensor2D | undefined): tf.Tensor {
   let seen: tf.Tensor = tf.greaterEqual(tf.add(tf.mul(key, 0), tf.mul(query, 0)), 0);
   if (s.causal) seen = tf.logicalAnd(seen, tf.lessEqual(key, query));
   if (s.window > 0) seen = tf.logicalAnd(seen, tf.greater(key, tf.sub(query, s.window)));
+  if (s.segments !== undefined) {
+    const own = tf.tensor(s.segments, [s.batch, 1, s.queries, 1], 'int32');
+    const other = tf.reshape(own, [s.batch, 1, 1, s.keys]);
+    seen = tf.logicalAnd(seen, tf.logicalAnd(tf.equal(own, other), tf.greaterEqual(own, 0)));
+  }
   return mask === undefined ? seen : tf.logicalAnd(seen, tf.cast(tf.reshape(mask, [s.batch, 1, 1, s.keys]), 'bool'));
 }
 
@@ -101,14 +108,41 @@ function* blocks(h: Heap, s: AttentionShape, mask: tf.TensorInfo | undefined): G
   const step = queriesOf(s);
   for (let sequence = 0; sequence < s.batch; sequence++) {
     const seen = seenKeys(h, s, mask, sequence);
-    for (let kvHead = 0; kvHead < s.kvHeads; kvHead++) {
-      for (let first = 0; first < s.queries; first += step) {
-        const queries = Math.min(step, s.queries - first);
-        const to = s.causal ? Math.min(seen.to, s.offset + first + queries) : seen.to;
-        const from = Math.max(seen.from, s.window > 0 ? s.offset + first - s.window + 1 : 0);
-        yield { sequence, kvHead, first, queries, from, keys: Math.max(0, to - from), mask: seen.mask === 0 ? 0 : seen.mask + from };
+    for (const text of textsOf(s, sequence)) {
+      for (let kvHead = 0; kvHead < s.kvHeads; kvHead++) {
+        for (let first = text.first; first < text.first + text.queries; first += step) {
+          const queries = Math.min(step, text.first + text.queries - first);
+          const to = Math.min(seen.to, text.to, s.causal ? s.offset + first + queries : s.keys);
+          const from = Math.max(seen.from, text.from, s.window > 0 ? s.offset + first - s.window + 1 : 0);
+          yield { sequence, kvHead, first, queries, from, keys: Math.max(0, to - from), mask: seen.mask === 0 ? 0 : seen.mask + from };
+        }
       }
     }
+  }
+}
+
+/** Queries [first, first + queries) see keys [from, to) at most. */
+interface Text {
+  readonly first: number;
+  readonly queries: number;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** The texts of a sequence: all of it, or its runs of one segment number; what lies in none is left out. */
+function* textsOf(s: AttentionShape, sequence: number): Generator<Text> {
+  const { segments } = s;
+  if (segments === undefined) {
+    yield { first: 0, queries: s.queries, from: 0, to: s.keys };
+    return;
+  }
+  const at = sequence * s.queries;
+  for (let first = 0; first < s.queries;) {
+    const segment = segments[at + first]!;
+    let to = first + 1;
+    while (to < s.queries && segments[at + to] === segment) to++;
+    if (segment >= 0) yield { first, queries: to - first, from: first, to };
+    first = to;
   }
 }
 
@@ -182,7 +216,7 @@ function parts(h: Heap, ...values: number[]): number[] {
 
 function forward(h: Heap, { q, k, v, mask }: Inputs, s: AttentionShape): tf.TensorInfo[] {
   // queries that see no key stay zeros
-  const out = mask === undefined ? h.output(q!.shape) : h.zeros(q!.shape);
+  const out = mask === undefined && s.segments === undefined ? h.output(q!.shape) : h.zeros(q!.shape);
   const lse = h.output([s.batch * s.heads * s.queries]);
   const at = new Places(h, s, q!);
   const { group, d, ldq, ldk } = at;

@@ -4,7 +4,7 @@ import type { FrozenMatrix } from './frozen-matrix.js';
 import { fusedKernel, hasFused, PANEL_VALUES, runFused, withGradient, type FusedKernel, type Heap } from './heap.js';
 import { rowsOf } from './frozen-matrix.js';
 
-interface LinearAttrs {
+export interface LinearAttrs {
   readonly matrix: FrozenMatrix;
   /** The matrix lies as (in, out), as Conv1D has it: y = x W. */
   readonly transposed: boolean;
@@ -59,8 +59,8 @@ export function decodedPanel(h: Heap, w: FrozenMatrix, start: number, end: numbe
   return h.values(scratch, n);
 }
 
-// y (T, rows) = x (T, columns) W^T, or y (T, columns) = x (T, rows) W
-function product(h: Heap, x: tf.TensorInfo, { matrix: w, transposed }: LinearAttrs): tf.TensorInfo {
+/** y (T, rows) = x (T, columns) W^T, or y (T, columns) = x (T, rows) W. */
+export function heapProduct(h: Heap, x: tf.TensorInfo, { matrix: w, transposed }: LinearAttrs): tf.TensorInfo {
   const [tokens, inner] = x.shape as [number, number];
   const y = h.output([tokens, transposed ? w.columns : w.rows]);
   const from = (): Float32Array => h.values(h.at(x), tokens * inner);
@@ -76,4 +76,4 @@ function product(h: Heap, x: tf.TensorInfo, { matrix: w, transposed }: LinearAtt
 
 const PRODUCT = 'PithFrozenProduct';
 
-export const frozenLinearKernels: readonly FusedKernel[] = [fusedKernel<LinearAttrs>(PRODUCT, (h, { x }, attrs) => product(h, x!, attrs), true)];
+export const frozenLinearKernels: readonly FusedKernel[] = [fusedKernel<LinearAttrs>(PRODUCT, (h, { x }, attrs) => heapProduct(h, x!, attrs), true)];

@@ -9,6 +9,7 @@ import { gatedKernels } from './gated.js';
 import { headLossKernels } from './head-loss.js';
 import { Heap, isRegistered, type FusedKernel, type NnExports, type WasmBackend } from './heap.js';
 import { inputSumKernels } from './input-sums.js';
+import { lowRankKernels } from './low-rank-linear.js';
 import { normKernels } from './norm.js';
 import { rotaryKernels } from './rotary.js';
 import { tokenScoreKernels } from './token-scores.js';
@@ -25,6 +26,7 @@ const ALL: readonly FusedKernel[] = [
   ...inputSumKernels,
   ...tokenScoreKernels,
   ...weightGradientKernels,
+  ...lowRankKernels,
 ];
 
 /** What the kernels were made for. */

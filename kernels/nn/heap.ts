@@ -89,6 +89,11 @@ export class Heap {
     return t;
   }
 
+  /** An output of a kernel that nobody is given. */
+  free(t: tf.TensorInfo): void {
+    (this.backend as unknown as { disposeData(id: object): boolean }).disposeData(t.dataId);
+  }
+
   /** `n` values from a byte position on; valid until something is allocated. */
   values(pointer: number, n: number): Float32Array {
     return new Float32Array(this.backend.wasm.HEAPU8.buffer, pointer, n);

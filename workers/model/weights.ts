@@ -77,6 +77,10 @@ export class PartWeights implements Scope, Disposable {
     return [...this.#layers.values()].reduce((sum, l) => sum + l.matrix.bytes, 0);
   }
 
+  has(module: string): boolean {
+    return this.#layers.has(module);
+  }
+
   layer(module: string): FrozenLayer {
     const layer = this.#layers.get(module);
     if (layer === undefined) throw new PithError('INTERNAL', { message: `${this.source}: layer "${module}" is not loaded` });
