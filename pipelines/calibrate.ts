@@ -131,7 +131,12 @@ async function* setUp(r: Run): AsyncGenerator<ProgressEvent, Setup, void> {
   return setup;
 }
 
-function manifestOf(o: CalibrateOptions, { data, longest, alias }: CalibratePlan, contentHash: string): StatsManifest {
+/** What statistics of these sequences say of themselves. */
+export function manifestOf(
+  o: Pick<CalibrateOptions, 'checkpoint' | 'seed'>,
+  { data, longest, alias }: Pick<CalibratePlan, 'data' | 'longest' | 'alias'>,
+  contentHash: string,
+): StatsManifest {
   const { name, sha256, sequences } = data;
   return {
     version: 1,

@@ -26,8 +26,11 @@ export interface SequentialOptions<T extends Task> {
   readonly manifest: () => Omit<StatsManifest, 'alias'>;
   /** The tasks of a step, when its statistics are there. They run side by side. */
   readonly compress: (step: CompressStep) => readonly Job<T>[];
-  /** What came of them, by label. Spool files that they wrote beside the overlays are checked when the run goes on later. */
-  readonly compressed: (step: CompressStep, results: ReadonlyMap<string, ResultOf<T>>) => { readonly files?: readonly string[]; readonly result?: unknown };
+  /** What came of them, by label. Spool files that they wrote beside the overlays, and parts of files, are checked when the run goes on later. */
+  readonly compressed: (
+    step: CompressStep,
+    results: ReadonlyMap<string, ResultOf<T>>,
+  ) => { readonly files?: readonly string[]; readonly parts?: readonly SpoolPart[]; readonly result?: unknown };
   /** What `compressed` gave as its result, also of a step that an earlier run did. */
   readonly finished?: (result: unknown) => void;
   /** What a step's tasks report in the progress. */
@@ -123,9 +126,9 @@ function compressStep<T extends Task>(c: PassContext, o: SequentialOptions<T>, b
     async *run() {
       const results = new Map<string, ResultOf<T>>();
       yield* runAll(c, o.compress(step), results);
-      const { files = [], result } = o.compressed(step, results);
-      const parts = [...overlayFiles(modules), ...files].map((file): SpoolPart => ({ file, position: 0, ...writtenFile(c.journal.spool(file)) }));
-      return { parts, result };
+      const { files = [], parts = [], result } = o.compressed(step, results);
+      const whole = [...overlayFiles(modules), ...files].map((file): SpoolPart => ({ file, position: 0, ...writtenFile(c.journal.spool(file)) }));
+      return { parts: [...whole, ...parts], result };
     },
     ...(o.finished === undefined ? {} : { finished: o.finished }),
   };

@@ -52,7 +52,8 @@ export function stepsDone({ journal, steps, keep }: StepsPlan): number {
   return whole ? count : 0;
 }
 
-function isThere(journal: Journal<StepDone>, { file, position, bytes, crc32 }: SpoolPart): boolean {
+/** Whether it lies there as it was written. */
+export function isThere(journal: Journal<StepDone>, { file, position, bytes, crc32 }: SpoolPart): boolean {
   return readWritten({ file: journal.spool(file), position }, bytes)?.crc32 === crc32;
 }
 

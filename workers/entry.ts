@@ -47,6 +47,10 @@ async function dispatch(task: Task, control: TaskControl): Promise<unknown> {
       return (await import('./tasks/resize.js')).resize(state, task, control);
     case 'factorize':
       return (await import('./tasks/factorize.js')).factorize(state, task, control);
+    case 'prune':
+      return (await import('./tasks/prune.js')).prune(state, task, control);
+    case 'prune-scores':
+      return (await import('./tasks/prune-scores.js')).pruneScores(state, task, control);
     case 'score':
       return (await import('./tasks/score.js')).score(state, task, control);
     case 'sentences':

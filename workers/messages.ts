@@ -5,7 +5,7 @@ import type { WireError } from '../core/errors.js';
 import type { Quality } from '../formats/delta/schema.js';
 import type { FisherStatistic, InputStatistic } from '../formats/stats/schema.js';
 import type { OptimizerSettings } from '../kernels/optim/optimizers.js';
-import type { EncodeInfo } from '../methods/kinds.js';
+import type { EncodeInfo, Sparsity } from '../methods/kinds.js';
 import type { Pooling } from '../models/sentence.js';
 
 /** A checkpoint as the plan saw it. A worker refuses one whose files have changed since (FILE_CHANGED). */
@@ -344,6 +344,69 @@ export interface FactorizeResult {
   readonly facts: Readonly<Record<string, number | string>>;
   /** In the order of the target's places. */
   readonly written: readonly Written[];
+}
+
+/** Where the scores of all layers together are cut: a weight goes when its key (kernels/sparse/score-keys.ts) is below `key`, and the first `ties` of those that have it. */
+export interface ScoreCut {
+  readonly group: 'cut';
+  readonly key: number;
+  readonly ties: number;
+}
+
+/** One layer as a pruner sees it. */
+export interface LayerRef {
+  readonly tensor: TensorRef;
+  readonly module: string;
+  /** Where the weight is as it was before fine-tuning. */
+  readonly base?: CheckpointRef;
+  /** Stored as (in, out). */
+  readonly transposed: boolean;
+  /** A statistics file. */
+  readonly stats?: string;
+}
+
+/** Removes weights of one layer: by a method, or by masks that are there; then the kept ones may be set anew. */
+export interface PruneTask {
+  readonly type: 'prune';
+  readonly settings: RunSettings;
+  readonly layer: LayerRef;
+  readonly choose:
+    { readonly method: MethodRef; readonly target: Sparsity | ScoreCut } | { readonly masks: readonly CheckpointRef[]; readonly combine: MaskRule };
+  /** Sets the kept weights. */
+  readonly update?: MethodRef;
+  /** Where the weight goes, in its own type and orientation; the same bytes to each. */
+  readonly places: readonly FilePlace[];
+  /** Where the mask goes: a byte a weight, as the weight lies. */
+  readonly mask?: FilePlace;
+}
+
+export type MaskRule = 'and' | 'or';
+
+export interface PruneResult {
+  /** Of m n weights. */
+  readonly zeros: number;
+  readonly values: number;
+  /** What the layer's output loses, as a share: of all inputs' products, of their squares alone, or of the weight itself. */
+  readonly error: number;
+  readonly errorOf: 'output' | 'diagonal' | 'weight';
+  readonly ms: number;
+  readonly facts: Readonly<Record<string, number | string>>;
+  /** In the order of the places. */
+  readonly written: readonly Written[];
+  readonly maskWritten?: Written;
+}
+
+/** How often each key occurs among a layer's scores: its upper 16 bits; or the lower ones of the keys that begin with `high`. */
+export interface PruneScoresTask {
+  readonly type: 'prune-scores';
+  readonly settings: RunSettings;
+  readonly layer: LayerRef;
+  readonly method: MethodRef;
+  readonly high?: number;
+}
+
+export interface PruneScoresResult {
+  readonly counts: Uint32Array;
 }
 
 /** Log probabilities of tokens, each given those before it in its sequence. `settings.memoryBytes` is what the task may hold. */
@@ -739,6 +802,8 @@ export interface TaskResults {
   fuse: FuseResult;
   resize: ResizeResult;
   factorize: FactorizeResult;
+  prune: PruneResult;
+  'prune-scores': PruneScoresResult;
   score: ScoreResult;
   sentences: SentencesResult;
   generate: GenerateResult;
@@ -766,6 +831,8 @@ export type Task =
   | FuseTask
   | ResizeTask
   | FactorizeTask
+  | PruneTask
+  | PruneScoresTask
   | ScoreTask
   | SentencesTask
   | GenerateTask
