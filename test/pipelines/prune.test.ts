@@ -229,6 +229,60 @@ describe('pipelines/prune', function () {
     }
   });
 
+  it('an update sets the kept weights of any mask, removes no other and loses less; the better methods lose less', async () => {
+    for (const [model, file] of [
+      [LLAMA, stats],
+      [GPT2, gptStats],
+    ] as const) {
+      // prettier-ignore
+      using dir = tempDir();
+      const path = (name: string): string => join(dir.path, name);
+      const mean = (r: PruneReport): number => r.tensors.reduce((sum, t) => sum + t.error, 0) / r.tensors.length;
+      const wanda = await runPrune(model, path('w'), { stats: file, saveMask: path('m') });
+      const zeros = (await tensorsOf(path('w'))).tensors;
+      for (const name of ['admm', 'sparsegpt']) {
+        const own = await runPrune(model, path(name), { stats: file, update: { name, params: {} } });
+        const masked = await runPrune(model, path(`${name} of mask`), {
+          stats: file,
+          update: { name, params: {} },
+          choose: { masks: [path('m')], combine: 'and' },
+        });
+        expect(mean(own), name).to.be.below(0.95 * mean(wanda));
+        expect(own.update).to.equal(name);
+        const [a, b] = [(await tensorsOf(path(name))).tensors, (await tensorsOf(path(`${name} of mask`))).tensors];
+        for (const [tensor, { values }] of a) {
+          expect(values, tensor).to.deep.equal(b.get(tensor)!.values);
+          expect(values.every((v, i) => v === 0 || zeros.get(tensor)!.values[i] !== 0), tensor).to.be.true; // prettier-ignore
+        }
+        expect(mean(masked)).to.equal(mean(own));
+      }
+      const target = { group: 'usual', ratio: 0.5 } as const;
+      const errors = [];
+      for (const name of ['magnitude', 'sparsegpt', 'admm']) errors.push(mean(await runPrune(model, path(`by ${name}`), { stats: file, name, target })));
+      expect(errors[1]).to.be.below(errors[0]!);
+      expect(errors[2]).to.be.below(errors[1]!);
+    }
+  });
+
+  it('what fine-tuning moved to zero, by the checkpoint before it', async () => {
+    using dir = tempDir();
+    const tuned = join(TINY, 'tuned');
+    const more = { name: 'movement-proxy', target: { group: 'usual', ratio: 0.3 } as const, selects: (w: string) => w.includes('layers.0.') };
+    await expectCode('USAGE', () => runPrune(tuned, join(dir.path, 'o'), more));
+    await runPrune(tuned, join(dir.path, 'o'), { ...more, base: BASE });
+    const [w0, w1, got] = [await tensorsOf(BASE), await tensorsOf(tuned), await tensorsOf(join(dir.path, 'o'))];
+    const name = 'model.layers.0.mlp.up_proj.weight';
+    const [a, b, c] = [w0, w1, got].map((t) => t.tensors.get(name)!.values);
+    // S = W0 (W1 - W0): the least go
+    const score = (i: number): number => Math.fround(a![i]! * Math.fround(b![i]! - a![i]!));
+    const kept = Array.from(c!.keys()).filter((i) => c![i] !== 0);
+    const gone = Array.from(c!.keys()).filter((i) => c![i] === 0 && b![i] !== 0);
+    const most = gone.reduce((top, i) => Math.max(top, score(i)), -Infinity);
+    const least = kept.reduce((low, i) => Math.min(low, score(i)), Infinity);
+    expect(least).to.be.at.least(most);
+    await expectCode('TENSOR_MISSING', () => runPrune(tuned, join(dir.path, 'p'), { ...more, base: LLAMA, selects: (w) => w.includes('layers.3.') }));
+  });
+
   it('ended at any progress and begun again: the bytes of an undisturbed run', async () => {
     const cases = { sequential: { data: DATA }, layers: { stats }, global: { stats, target: { group: 'global', ratio: 0.5 } as const } };
     for (const [name, more] of Object.entries(cases)) {
