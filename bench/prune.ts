@@ -9,7 +9,7 @@
  */
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { machine, MB, option, pith, positionals, seconds, table, verdicts, workFolder, type Run } from './support.js';
+import { machine, MB, option, pith, positionals, seconds, table, verdicts, workFolder } from './support.js';
 
 const usage = 'node dist/bench/prune.js MODEL --calib CALIB.txt --eval EVAL.txt [--methods LIST] [--sizes LIST] [--max-tokens N] [--one-shot]';
 const [model = ''] = positionals(1, usage);
@@ -29,12 +29,10 @@ using work = workFolder('prune');
 const windows = ['--nsamples', nsamples, '--seqlen', seqlen];
 const stats = join(work.path, 'stats.safetensors');
 
-const document = <T>(r: Run): T => JSON.parse(r.stdout) as T;
-
 async function perplexity(checkpoint: string): Promise<number> {
   const limit = maxTokens === '' ? [] : ['--max-tokens', maxTokens];
   const args = ['eval', checkpoint, '--dataset', text, '--protocol', 'gptq', '--seqlen', seqlen, ...limit, '-j', threads, '--json', '--quiet'];
-  return document<{ ppl: number }>(await pith(args)).ppl;
+  return (JSON.parse((await pith(args)).stdout) as { ppl: number }).ppl;
 }
 
 interface Figure {
@@ -51,7 +49,7 @@ async function figure(method: string, size: string): Promise<Figure> {
   const data = WEIGHTS_ONLY.includes(method) ? [] : oneShot ? ['--stats', stats] : ['--dataset', calib, ...windows];
   const target = size.includes(':') ? ['--pattern', size] : ['--sparsity', size];
   const r = await pith(['prune', model, '--method', method, ...target, ...data, '-j', threads, '--out', out, '--json', '--quiet']);
-  const doc = document<{ sparsity: number; ms: number; peakRssBytes: number; tensors: { error: number; errorOf: string }[] }>(r);
+  const doc = JSON.parse(r.stdout) as { sparsity: number; ms: number; peakRssBytes: number; tensors: { error: number; errorOf: string }[] };
   const ppl = await perplexity(out);
   rmSync(out, { recursive: true });
   const error = doc.tensors.reduce((sum, t) => sum + t.error, 0) / doc.tensors.length;
