@@ -92,7 +92,7 @@ describe('kernels/lowrank solvers', function () {
     });
   }
 
-  it('one pass over a matrix of the sketch's own rank is exact', () => {
+  it("one pass over a matrix of the sketch's own rank is exact", () => {
     const w = new Float32Array(naiveProduct(orthonormalColumns(new Rng(1), 64, 8), new Rng(2).normals(8 * 40), 64, 8, 40));
     const of = (k: number): OnePassSketch => {
       const s = new OnePassSketch(64, 40, k, ops, new Rng(3));
