@@ -23,7 +23,10 @@ import { openAny } from '../workers/open.js';
 import { machine, option, peer, peerPython, pith, positionals, table, times, verdicts, workFolder } from './support.js';
 
 const [model = '', text = ''] = positionals(2, 'node dist/bench/prune-layers.js MODEL TEXT [--layers a,b] [--synthetic 4096]');
-const [rounds, repeat, threads] = [Number(option('rounds', '2')), Number(option('repeat', '3')), Number(option('threads', '2'))];
+/** Beyond so many weights a layer is pruned once a round. */
+const LARGE = 4e6;
+const [rounds, repeats, threads] = [Number(option('rounds', '2')), Number(option('repeat', '3')), Number(option('threads', '2'))];
+const repeatsOf = ({ m, n }: Layer): number => (m * n > LARGE ? 1 : repeats);
 const nsamples = option('nsamples', '32');
 const side = Number(option('synthetic', '4096'));
 const chosen = option('layers', 'model.layers.15.self_attn.q_proj,model.layers.15.mlp.gate_proj,model.layers.15.mlp.down_proj').split(',');
@@ -109,7 +112,7 @@ async function ours(layer: Layer, name: Name): Promise<Result> {
   const { m, n } = layer;
   const inputSqNorm = Float32Array.from({ length: n }, (_, j) => layer.gram[j * (n + 1)]!);
   let best: Result = { ms: Infinity, w: layer.w, mask: new Uint8Array(0) };
-  for (let i = 0; i < repeat; i++) {
+  for (let i = 0; i < repeatsOf(layer); i++) {
     const [w, inputGram] = [layer.w.slice(), layer.gram.slice()];
     const started = performance.now();
     const done = await pruner.prune(ctx, { name: layer.name, m, n, w }, { tokens: 1, inputSqNorm, inputGram }, target);
@@ -120,7 +123,7 @@ async function ours(layer: Layer, name: Name): Promise<Result> {
 
 async function theirs(layer: Layer, file: string): Promise<Map<Name, Result>> {
   const out = join(work.path, 'peer.safetensors');
-  const args = [file, out, '--layer', layer.name, '--methods', NAMES.join(','), '--ratio', '0.5', '--repeat', repeat, '--threads', threads];
+  const args = [file, out, '--layer', layer.name, '--methods', NAMES.join(','), '--ratio', '0.5', '--repeat', repeatsOf(layer), '--threads', threads];
   const { seconds } = (await peer('prune.py', args.map(String))) as unknown as { seconds: Record<Name, number> };
   using st = SafetensorsFile.open(out);
   const read = (part: string): Uint8Array => st.read(part).bytes;
@@ -168,6 +171,6 @@ for (const layer of [...(await realLayers()), ...(side > 0 ? [syntheticLayer(sid
   const all = await inTurns(layer);
   for (const name of NAMES) compare(layer, name, all.ours.get(name)!, all.theirs.get(name));
 }
-console.log(`${before}, after ${machine().split('load before ')[1] ?? '?'}; ${threads} threads, best of ${rounds} x ${repeat}\n`);
+console.log(`${before}, after ${machine().split('load before ')[1] ?? '?'}; ${threads} threads, best of ${rounds} x ${repeats}\n`);
 console.log(table(['layer', 'method', 'ms', 'GFLOP/s', 'torch ms', 'its / ours', 'E', 'torch E', 'same mask'], rows), '\n');
 verdicts(checks);
