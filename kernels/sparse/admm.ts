@@ -5,7 +5,7 @@
 import { invertDamped } from '../linalg/spd-inverse.js';
 import type { MatrixOps } from '../linalg/matrix-ops.js';
 import { clearColumns, dropDeadInputs } from './dead-inputs.js';
-import { MAGNITUDE, Selector } from './select.js';
+import { applyMask, MAGNITUDE, Selector } from './select.js';
 import type { Sparsity } from './sparsity.js';
 import { gatherSum, solveSplit, startSplitting } from './splitting.js';
 import { wordsOf } from './top-k.js';
@@ -36,7 +36,8 @@ export function precondition(w: Float32Array, gram: Float32Array, m: number, n: 
 /** w = V D^-1 where the mask is 1, else +0. */
 export function undo(w: Float32Array, mask: Uint8Array, d: Float32Array, m: number, n: number): void {
   const inverse = d.map((v) => 1 / v);
-  for (let i = 0; i < m; i++) for (let j = 0, at = i * n; j < n; j++, at++) w[at] = mask[at] === 1 ? w[at]! * inverse[j]! : 0;
+  for (let i = 0; i < m; i++) for (let j = 0, at = i * n; j < n; j++, at++) w[at] = w[at]! * inverse[j]!;
+  applyMask(w, mask);
 }
 
 /** A += damping mean(diag A) I, in place. */

@@ -39,13 +39,18 @@ export class Selector {
     const bits = this.bits;
     const { word, equal } = this.#threshold(words, from, to, count);
     let ties = equal;
+    if (bits === MAGNITUDE) {
+      // words of 31 bits: the sign of the difference is the answer, without a branch that no processor foresees
+      for (let i = from, o = at; i < to; i++, o++) {
+        const w = words[i]! & MAGNITUDE;
+        mask[o] = (word - w) >>> 31;
+        if (w === word && ties-- <= 0) mask[o] = 1;
+      }
+      return;
+    }
     for (let i = from, o = at; i < to; i++, o++) {
-      const w = (words[i]! & bits) >>> 0;
-      if (w < word) mask[o] = 0;
-      else if (w === word && ties > 0) {
-        mask[o] = 0;
-        ties--;
-      } else mask[o] = 1;
+      const w = words[i]!;
+      mask[o] = w < word || (w === word && ties-- > 0) ? 0 : 1;
     }
   }
 
@@ -127,5 +132,7 @@ export class Selector {
 
 /** w = +0 where the mask is 0. */
 export function applyMask(w: Float32Array, mask: Uint8Array): void {
-  for (let i = 0; i < w.length; i++) if (mask[i] === 0) w[i] = 0;
+  // as words: a product with 0 would leave -0
+  const words = wordsOf(w);
+  for (let i = 0; i < words.length; i++) words[i] = words[i]! & -mask[i]!;
 }

@@ -6,8 +6,8 @@
  * Rows are independent but for the mask, so all is done in row panels, V in place. Matrices are (m, n), row-major f32.
  */
 
-/** Values of a panel. */
-const PANEL_VALUES = 1 << 21;
+/** A panel's values, and its least rows: each GEMM packs the whole inverse anew, which many rows share. */
+const PANEL = { values: 1 << 21, rows: 512 } as const;
 
 export interface Splitting {
   readonly m: number;
@@ -28,7 +28,8 @@ export function startSplitting(m: number, n: number, v: Float32Array, t: Float32
 
 /** S = V + U */
 export function gatherSum({ v, s, mask }: Splitting): void {
-  for (let i = 0; i < s.length; i++) s[i] = mask[i] === 1 ? v[i]! : v[i]! + s[i]!;
+  // arithmetic instead of a branch on the mask, which no processor foresees
+  for (let i = 0; i < s.length; i++) s[i] = v[i]! + (1 - mask[i]!) * s[i]!;
 }
 
 /** U *= factor: the unscaled dual rho U stays when rho changes, or is forgotten. */
@@ -44,9 +45,9 @@ export function solveSplit({ m, n, v, t, s, mask }: Splitting, rho: number, appl
     between();
     const count = Math.min(rows, m - i);
     const [from, to] = [i * n, (i + count) * n];
-    for (let p = from, o = 0; p < to; p++, o++) scratch[o] = t[p]! + (mask[p] === 1 ? rho : -rho) * s[p]!;
+    for (let p = from, o = 0; p < to; p++, o++) scratch[o] = t[p]! + rho * (2 * mask[p]! - 1) * s[p]!;
     apply(scratch, count, v.subarray(from, to));
   }
 }
 
-export const panelRows = (m: number, n: number): number => Math.max(1, Math.min(m, Math.floor(PANEL_VALUES / Math.max(1, n))));
+export const panelRows = (m: number, n: number): number => Math.max(1, Math.min(m, Math.max(PANEL.rows, Math.floor(PANEL.values / Math.max(1, n)))));

@@ -11,6 +11,7 @@
 import * as z from 'zod';
 import { matrixOps } from '../../kernels/linalg/matrix-ops.js';
 import { solveAdmm } from '../../kernels/sparse/admm.js';
+import { panelRows } from '../../kernels/sparse/splitting.js';
 import type { Ctx, Method } from '../define.js';
 import type { KeepMask, LayerStats, LayerWeight, Pruned, Pruner, Sparsity } from '../kinds.js';
 import { inLayer, requireFinite, requireTarget, statOf, updateFacts } from '../layer-input.js';
@@ -36,7 +37,7 @@ class Admm implements Pruner {
 
   /** T, S and the mask; a panel of right-hand sides. */
   memoryBytes(m: number, n: number): number {
-    return 9 * m * n + 12 * n + (16 << 20);
+    return 9 * m * n + 12 * n + 8 * panelRows(m, n) * n;
   }
 
   async prune(c: Ctx, layer: LayerWeight, stats: LayerStats, target: Sparsity): Promise<Pruned> {

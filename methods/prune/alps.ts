@@ -11,6 +11,7 @@
 import * as z from 'zod';
 import { matrixOps } from '../../kernels/linalg/matrix-ops.js';
 import { solveAlps } from '../../kernels/sparse/alps.js';
+import { panelRows } from '../../kernels/sparse/splitting.js';
 import type { Ctx, Method } from '../define.js';
 import type { LayerStats, LayerWeight, Pruned, Pruner, Sparsity } from '../kinds.js';
 import { inLayer, requireFinite, requireTarget, statOf, updateFacts } from '../layer-input.js';
@@ -32,7 +33,7 @@ class Alps implements Pruner {
 
   /** T, S and the first S, three masks; eigenvectors and LAPACK's work; panels. */
   memoryBytes(m: number, n: number): number {
-    return 15 * m * n + 16 * n * n + (48 << 20);
+    return 15 * m * n + 16 * n * n + 24 * panelRows(m, n) * n;
   }
 
   async prune(c: Ctx, layer: LayerWeight, stats: LayerStats, target: Sparsity): Promise<Pruned> {
