@@ -3,7 +3,7 @@ import type { z } from 'zod';
 import type { Device } from '../core/device.js';
 import type { Rng } from '../core/rng.js';
 
-export type Kind = 'delta' | 'prune' | 'factor' | 'adapter' | 'recipe';
+export type Kind = 'delta' | 'prune' | 'factor' | 'quant' | 'adapter' | 'recipe';
 
 /** What a method may use of its surroundings: no files, no threads, no clock. */
 export interface Ctx {

@@ -1,7 +1,7 @@
 /** The registry: name -> file. A new method adds its file and one line here. */
 import type { Kind, Method } from './define.js';
 import type { WeightAdapter } from './adapter-kind.js';
-import type { DeltaCodec, Factorizer, Pruner } from './kinds.js';
+import type { DeltaCodec, Factorizer, Pruner, Quantizer } from './kinds.js';
 import type { Recipe } from './recipe-kind.js';
 import { PithError } from '../core/errors.js';
 
@@ -9,6 +9,7 @@ interface Impls {
   delta: DeltaCodec;
   prune: Pruner;
   factor: Factorizer;
+  quant: Quantizer;
   adapter: WeightAdapter;
   recipe: Recipe;
 }
@@ -40,6 +41,17 @@ const METHODS: { readonly [K in Kind]: Readonly<Record<string, Loader<K>>> } = {
     asvd: () => import('./factor/asvd.js'),
     'svd-llm': () => import('./factor/svd-llm.js'),
     gfwsvd: () => import('./factor/gfwsvd.js'),
+  },
+  quant: {
+    rtn: () => import('./quant/rtn.js'),
+    nf4: () => import('./quant/nf4.js'),
+    fp8: () => import('./quant/fp8.js'),
+    hqq: () => import('./quant/hqq.js'),
+    gptq: () => import('./quant/gptq.js'),
+    awq: () => import('./quant/awq.js'),
+    owq: () => import('./quant/owq.js'),
+    adpq: () => import('./quant/adpq.js'),
+    pqi: () => import('./quant/pqi.js'),
   },
   adapter: {
     lora: () => import('./adapter/lora.js'),

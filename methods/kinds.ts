@@ -172,3 +172,69 @@ export interface Factorizer {
   /** The layer's weight and statistics stay as they are. NOT_FINITE (65). */
   decompose(c: Ctx, layer: LayerWeight, stats: FactorStats): Promise<Decomposition>;
 }
+
+/** int: s (q - z); fp8: s times an E4M3 value; nf4: s times a value of a table of 16. */
+export type QuantGrid = 'int' | 'fp8' | 'nf4';
+
+/** What weights are stored as (methods/quant-scheme.ts has the names). */
+export interface QuantScheme {
+  readonly grid: QuantGrid;
+  readonly bits: number;
+  readonly symmetric: boolean;
+  /** Consecutive inputs of a row that share a scale; 0: the whole row. */
+  readonly groupSize: number;
+}
+
+/** What a quantizer may be told of a layer beside its inputs. */
+export interface QuantStats extends LayerStats {
+  /** Mean gradient of the loss between the weight and its quantized values, (m, n): at t = (k + 0.5) / N of the way. */
+  readonly pathGradient?: Float32Array;
+}
+export type QuantStat = LayerStat | 'pathGradient';
+
+/** Weights that are stored beside the codes, in place of what these decode to. */
+export interface KeptWeights {
+  /** Flat places, ascending. */
+  readonly index: Int32Array;
+  readonly values: Float32Array;
+}
+
+export interface Quantized {
+  readonly scheme: QuantScheme;
+  /** (m, n): integers from 0 of an int grid, bytes of E4M3, places in the table of nf4. */
+  readonly codes: Uint8Array;
+  /** (m, groups), exact values of their storage type; of nf4 one for 64 values as they lie, row after row. */
+  readonly scales: Float32Array;
+  /** (m, groups) of an int grid; whole numbers but for hqq. */
+  readonly zeros?: Float32Array;
+  /** Group of each column, where they are not neighbours. */
+  readonly groupIndex?: Int32Array;
+  /** (m, n): what the layer computes with: decoded, kept weights in place, input scales undone. */
+  readonly w: Float32Array;
+  /** (n): the codes are of W diag(s); the op before is to divide by s. */
+  readonly inputScales?: Float32Array;
+  /** Columns in full precision, ascending: values (m, count). */
+  readonly keptColumns?: { readonly index: Int32Array; readonly values: Float32Array };
+  readonly kept?: KeptWeights;
+  /** Scales that are themselves in 8 bits, blocks of 256: kernels/quant/nf4.ts. */
+  readonly nested?: { readonly codes: Uint8Array; readonly absmax: Float32Array; readonly offset: number };
+  /** Bits of a weight, scales and what is kept included. */
+  readonly bitsPerWeight: number;
+  readonly facts: Readonly<Record<string, number | string>>;
+}
+
+/**
+ * A quantizer of one layer at a time. Layers that share an input may be given as one, their rows stacked: what is chosen by input (the scales of
+ * awq) is then common to them. A method that learns through a block will be another scope of this kind.
+ */
+export interface LayerQuantizer {
+  readonly scope: 'layer';
+  readonly needs: readonly QuantStat[];
+  readonly grids: readonly QuantGrid[];
+  /** Upper bound of the host memory for a layer, in bytes, its weight and statistics apart. */
+  memoryBytes(m: number, n: number): number;
+  /** The layer's weight and statistics stay as they are. BAD_PARAMS for a scheme that it has no grid for, NOT_FINITE (65). */
+  quantize(c: Ctx, layer: LayerWeight, stats: QuantStats, scheme: QuantScheme): Promise<Quantized>;
+}
+
+export type Quantizer = LayerQuantizer;

@@ -73,9 +73,10 @@ export class IntGrid implements ColumnGrid {
     const values = new Float32Array(this.groupSize);
     for (let i = 0; i < this.m; i++) {
       for (let g = 0; g < this.groups; g++) {
+        const [from, to] = [g * this.groupSize, Math.min(this.n, (g + 1) * this.groupSize)];
         let count = 0;
-        for (let j = g * this.groupSize, end = Math.min(this.n, j + this.groupSize); j < end; j++) if (!without.has(j)) values[count++] = w[i * this.n + j]!;
-        this.#fitOne(values.subarray(0, count), g, i);
+        if (without.size > 0) for (let j = from; j < to; j++) if (!without.has(j)) values[count++] = w[i * this.n + j]!;
+        this.#fitOne(without.size > 0 ? values.subarray(0, count) : w.subarray(i * this.n + from, i * this.n + to), g, i);
       }
     }
     this.#store(0, this.groups);
@@ -149,7 +150,8 @@ export class IntGrid implements ColumnGrid {
 
   #fitOne(values: Float32Array, g: number, i: number): void {
     let [lo, hi] = [0, 0];
-    for (const v of values) {
+    for (let k = 0; k < values.length; k++) {
+      const v = values[k]!;
       if (v < lo) lo = v;
       else if (v > hi) hi = v;
     }
