@@ -93,6 +93,7 @@ export const ERRORS = {
   ADAPTER_BASE: [65, '{file}: module "{module}" does not fit the base {base}: expected {expected}, got {got}'],
   NOTHING_TO_EXTRACT: [65, '{file}: no module differs from the base {base} in what was selected'],
   RESIDUAL_MALFORMED: [65, 'damaged residual stream: {message}'],
+  SPARSE_MALFORMED: [65, 'damaged sparse stream: {message}'],
   // 65: statistics
   NOT_STATS: [65, '{file}: not a statistics file: {message}; `pith calibrate` makes one'],
   STATS_VERSION: [65, '{file}: written by a later format version: expected at most {expected}, got {got}'],

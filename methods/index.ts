@@ -25,6 +25,7 @@ const METHODS: { readonly [K in Kind]: Readonly<Record<string, Loader<K>>> } = {
     int: () => import('./delta/int.js'),
     sparse: () => import('./delta/sparse.js'),
     'delta-come': () => import('./delta/delta-come.js'),
+    pruned: () => import('./delta/pruned.js'),
   },
   prune: {
     magnitude: () => import('./prune/magnitude.js'),

@@ -71,6 +71,8 @@ export interface CodecStats extends LayerStats {
 export interface DeltaCodec {
   readonly lossless: boolean;
   readonly version: number;
+  /** For tensors without a base, and for none with one. */
+  readonly standalone?: boolean;
   /** Statistics that `encode` makes use of where they are known. What is written does not say whether they were. */
   readonly uses?: readonly LayerStat[];
   /** Present when the codec can share a byte budget with the other tensors. */

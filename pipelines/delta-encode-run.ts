@@ -69,6 +69,7 @@ export const JOB = 'delta encode';
 export const TYPICAL = {
   pairRatio: 0.08,
   aloneRatio: 0.67,
+  prunedRatio: 0.36,
   lossyRatio: 0.07,
   remainderRatio: 0.08,
   bytesPerMs: 250_000,
@@ -101,9 +102,11 @@ export function refOf(reader: CheckpointReader, path: string): CheckpointRef {
   return { path: resolveCheckpoint(path), stamp: checkpointStamp(reader) };
 }
 
+export const isLossy = (plan: DeltaPlan, t: PlannedTensor): boolean => !plan.methods[t.method]!.codec.lossless;
+
 /** Tensors that a lossy method may code. */
 export const mayNeedRemainder = (o: EncodeOptions, plan: DeltaPlan): readonly PlannedTensor[] =>
-  o.progressive === true ? plan.tensors.filter((t) => t.method > 0 || t.candidates !== undefined) : [];
+  o.progressive === true ? plan.tensors.filter((t) => isLossy(plan, t) || t.candidates !== undefined) : [];
 
 export const memoryOf = (plan: DeltaPlan, t: PlannedTensor, stats = false): number =>
   Math.max(...candidatesOf(t).map((m) => (m === 0 ? TYPICAL.workerBytes : plan.methods[m]!.codec.memoryBytes(t, stats))));

@@ -31,6 +31,7 @@ import {
   TYPICAL,
   type Run,
   refOf,
+  isLossy,
   mayNeedRemainder,
   memoryOf,
   candidatesOf,
@@ -58,7 +59,7 @@ export async function* deltaEncode(o: EncodeOptions): Pipeline<EncodeReport> {
     const plan = planDelta(base, tuned, await methodsOf(o));
     if (o.progressive === true && (o.base === undefined || plan.methods.length === 1))
       throw new PithError('USAGE', { message: '--progressive: a base and a lossy --method, or auto, make the first layer' });
-    const lossy = plan.tensors.some((t) => t.method > 0);
+    const lossy = plan.tensors.some((t) => isLossy(plan, t));
     using statsFile = o.stats === undefined ? undefined : openStats(o.stats, plan);
     const device: Device = lossy ? await resolveRunDevice(o.device) : 'cpu';
     if (pool === undefined) return dryRun(o, plan, device);
@@ -126,12 +127,13 @@ function modelsOf(o: EncodeOptions, base: CheckpointReader | undefined, tuned: C
 }
 
 function dryRun(o: EncodeOptions, plan: DeltaPlan, device: Device): EncodeReport {
-  const share = (t: PlannedTensor): number => (t.method > 0 ? TYPICAL.lossyRatio : t.hasBase ? TYPICAL.pairRatio : TYPICAL.aloneRatio);
+  const share = (t: PlannedTensor): number =>
+    isLossy(plan, t) ? TYPICAL.lossyRatio : t.hasBase ? TYPICAL.pairRatio : t.method > 0 ? TYPICAL.prunedRatio : TYPICAL.aloneRatio;
   const predicted = plan.tensors.map((t) => ({ name: t.name, method: plan.methods[t.method]!.name, rawBytes: t.bytes, bytes: Math.round(t.bytes * share(t)) }));
   const target = o.target === undefined ? undefined : targetBytes(o.target, plan.rawBytes);
   const exact = mayNeedRemainder(o, plan).reduce((sum, t) => sum + t.bytes, 0);
   const bytes = (target ?? predicted.reduce((sum, t) => sum + t.bytes, 0)) + Math.round(exact * TYPICAL.remainderRatio);
-  const lossyMs = plan.tensors.reduce((sum, t) => sum + t.bytes / (t.method > 0 ? TYPICAL.lossyBytesPerMs : TYPICAL.bytesPerMs), 300);
+  const lossyMs = plan.tensors.reduce((sum, t) => sum + t.bytes / (isLossy(plan, t) ? TYPICAL.lossyBytesPerMs : TYPICAL.bytesPerMs), 300);
   const ms = lossyMs + exact / TYPICAL.bytesPerMs;
   const largest = Math.max(0, ...plan.tensors.map((t) => memoryOf(plan, t)));
   const peakBytes = TYPICAL.mainBytes + Math.max(largest, Math.min(o.maxMemoryBytes, o.threads * Math.max(TYPICAL.workerBytes, largest)));

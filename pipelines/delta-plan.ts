@@ -57,10 +57,10 @@ export function planDelta(base: CheckpointReader | undefined, tuned: CheckpointR
   for (const info of tuned.infos.values()) {
     const pairing = pair(base?.infos.get(info.name), info);
     const plan: TensorPlan = { ...info, role: roleOf(info), hasBase: pairing.kind === 'pair' };
-    const takes = (m: PlannedMethod): boolean => plan.hasBase && m.selects(plan) && m.codec.accepts(plan);
+    const takes = (m: PlannedMethod): boolean => plan.hasBase !== (m.codec.standalone ?? false) && m.selects(plan) && m.codec.accepts(plan);
     const method = Math.max(
       0,
-      methods.findIndex((m) => !m.codec.lossless && takes(m)),
+      methods.findIndex((m, i) => i > 0 && (!m.codec.lossless || m.codec.standalone === true) && takes(m)),
     );
     const candidates = methods.flatMap((m, i) => (m.competes === true && takes(m) ? [i] : []));
     const compete = candidates.length > 1 ? { candidates } : {};

@@ -184,6 +184,44 @@ const CASES = [
       await save(join(tuned, 'model.safetensors'), t, {}, { format: 'pt' });
     },
   })),
+  {
+    name: 'pruned',
+    method: 'pruned',
+    alone: true,
+    async build(_, tuned) {
+      const kept = (v, keep) => {
+        const width = v.dtype === 'F32' ? 4 : 2;
+        return { ...v, bytes: v.bytes.map((b, i) => (keep(Math.floor(i / width)) ? b : 0)) };
+      };
+      const r = rng.fork('pruned');
+      const half = (v) =>
+        kept(
+          v,
+          (
+            (m) => (i) =>
+              m[i] !== 0
+          )(Array.from({ length: v.shape.reduce((x, y) => x * y, 1) }, () => r.integer(2))),
+        );
+      const t = ['BF16', 'F16', 'F32'].map((d) => half(weights(`half.${d}`, d, [96, 70])));
+      t.push(
+        kept(weights('2:4', 'BF16', [80, 64]), (i) => i % 4 === (i >> 2) % 3 || i % 4 === 3),
+        kept(weights('1:4 tail', 'F32', [60, 42]), (i) => i % 42 >= 40 || (i % 42) % 4 === (i >> 3) % 4),
+      );
+      t.push(
+        kept(weights('rows', 'BF16', [90, 50]), (i) => Math.floor(i / 50) % 3 === 0),
+        kept(weights('conv', 'F16', [16, 8, 3, 3]), (i) => i % 5 === 0),
+      );
+      t.push(
+        words('zero', 'BF16', [40, 40], new Uint8Array(3200)),
+        kept({ ...patterns('patterns', 0), shape: [26, 26] }, (i) => i % 2 === 0),
+      );
+      t.push(weights('dense', 'BF16', [40, 30]), weights('norm', 'BF16', [70]), words('empty', 'F32', [0, 4], new Uint8Array(0)));
+      // more words than one segment of the coder holds
+      t.push(kept(weights('long', 'BF16', [70_000, 16]), (i) => i % 601 === 0));
+      await save(join(tuned, 'model.safetensors'), t, {}, { format: 'pt' });
+      files(tuned, { 'config.json': '{"a":1}\n' });
+    },
+  },
   ...[
     { name: 'ecsq', method: 'ecsq', params: { step: 3 } },
     { name: 'auto', method: 'auto', target: { maxError: 0.3 } },

@@ -1,4 +1,4 @@
-/** A base with a delta applied, as a checkpoint: each tensor is decoded whole when it is first read, and proven before a byte of it is given out. */
+/** A delta as a checkpoint, with its base or, when it was made without one, alone: each tensor is decoded whole when it is first read, and proven before a byte of it is given out. */
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
@@ -33,7 +33,8 @@ export class ChainedReader implements CheckpointReader {
 
   private constructor(
     readonly source: string,
-    readonly base: CheckpointReader,
+    /** Undefined: the delta stands alone. */
+    readonly base: CheckpointReader | undefined,
     readonly delta: DeltaFile,
   ) {
     const metadata = Object.create(null) as Record<string, string>;
@@ -64,6 +65,18 @@ export class ChainedReader implements CheckpointReader {
     }
   }
 
+  /** A delta that was made without a base. NOT_A_DELTA for another one. */
+  static openAlone(source: string, path: string): ChainedReader {
+    const delta = DeltaFile.open(path);
+    try {
+      if (delta.manifest.base !== null) throw new PithError('NOT_A_DELTA', { file: path, message: `it needs its base ${delta.manifest.base.name}` });
+      return new ChainedReader(source, undefined, delta);
+    } catch (error) {
+      delta.close();
+      throw error;
+    }
+  }
+
   /** Of what is read here: the best that the delta holds. */
   get contentHash(): string {
     return this.delta.contentHash(this.delta.quality());
@@ -75,7 +88,7 @@ export class ChainedReader implements CheckpointReader {
 
   stamp(): string {
     const { bytes, mtimeMs } = io.stat(this.delta.path) ?? { bytes: 0, mtimeMs: 0 };
-    return `${checkpointStamp(this.base)}+${basename(this.delta.path)}:${bytes}:${mtimeMs}`;
+    return `${this.base === undefined ? '' : checkpointStamp(this.base)}+${basename(this.delta.path)}:${bytes}:${mtimeMs}`;
   }
 
   async read(name: string, rows?: readonly [number, number]): Promise<TensorView> {
@@ -124,7 +137,7 @@ export class ChainedReader implements CheckpointReader {
 
   async #decode(entry: TensorEntry, tensor: Scratch): Promise<void> {
     const { path } = this.delta;
-    const base = entry.base === undefined ? undefined : new HashingSource(this.base, entry.name);
+    const base = entry.base === undefined || this.base === undefined ? undefined : new HashingSource(this.base, entry.name);
     const hashing = new HashingSink();
     const sink = {
       write: async (position: number, bytes: Uint8Array): Promise<void> => {
@@ -141,7 +154,13 @@ export class ChainedReader implements CheckpointReader {
     const baseSha256 = await base?.digest(NO_CONTROL.checkpointCancel);
     if (entry.base !== undefined && baseSha256 !== entry.base.sha256) {
       // another base decodes to nonsense: say what is really wrong
-      throw new PithError('WRONG_BASE', { file: path, tensor: entry.name, expected: entry.base.sha256, got: baseSha256 ?? 'nothing', base: this.base.source });
+      throw new PithError('WRONG_BASE', {
+        file: path,
+        tensor: entry.name,
+        expected: entry.base.sha256,
+        got: baseSha256 ?? 'nothing',
+        base: this.base?.source ?? 'none',
+      });
     }
     if (failure !== undefined) throw PithError.from(failure);
     const expected = this.delta.expected(entry, this.delta.quality());
@@ -166,6 +185,11 @@ export class ChainedReader implements CheckpointReader {
     return (this.#sides ??= this.#unpackSides());
   }
 
+  /** config.json and the tokenizer may lie beside a file that stands alone. */
+  async configFolder(): Promise<string | undefined> {
+    return (await this.sideFolder()) ?? (this.base === undefined ? dirname(this.delta.path) : undefined);
+  }
+
   async #unpackSides(): Promise<string | undefined> {
     const { sideFiles } = this.delta.manifest.tuned;
     if (sideFiles.length === 0) return undefined;
@@ -177,13 +201,13 @@ export class ChainedReader implements CheckpointReader {
       const fd = io.openWrite(path, 'w+');
       return Object.assign((position: number, bytes: Uint8Array) => io.writeFully(fd, bytes, position, path), { [Symbol.dispose]: () => io.close(fd) });
     };
-    const baseFolder = await readerFolder(this.base);
+    const baseFolder = this.base === undefined ? undefined : await readerFolder(this.base);
     for (const f of sideFiles.filter((s) => s.coding === 'base')) {
       const path = baseFolder === undefined ? undefined : join(baseFolder, f.name);
       const found = path !== undefined && io.stat(path)?.isFile === true;
       const got = found ? await hashFile(path, io.stat(path)!.bytes) : 'no such file';
       if (!found || got !== f.sha256) {
-        throw new PithError('WRONG_BASE', { file: this.delta.path, tensor: `file ${f.name}`, expected: f.sha256, got, base: this.base.source });
+        throw new PithError('WRONG_BASE', { file: this.delta.path, tensor: `file ${f.name}`, expected: f.sha256, got, base: this.base?.source ?? 'none' });
       }
       using write = open(f);
       await copyFile(path, f.bytes, write);
@@ -197,7 +221,7 @@ export class ChainedReader implements CheckpointReader {
     this.#forget();
     if (this.#folder !== undefined) io.remove(this.#folder);
     this.delta.close();
-    await this.base[Symbol.asyncDispose]();
+    await this.base?.[Symbol.asyncDispose]();
   }
 }
 

@@ -12,7 +12,7 @@ import { EXTRA_ROWS } from './pieces.js';
 import { rowsOf, shifted } from './sources.js';
 
 /** What a codec says of damaged data: it knows neither file nor tensor. */
-const STREAM_ERRORS: ReadonlySet<string> = new Set(['RESIDUAL_MALFORMED', 'FACTORS_MALFORMED', 'LEVELS_MALFORMED']);
+const STREAM_ERRORS: ReadonlySet<string> = new Set(['RESIDUAL_MALFORMED', 'FACTORS_MALFORMED', 'LEVELS_MALFORMED', 'SPARSE_MALFORMED']);
 
 export async function decodePieces(
   codecs: Codecs,

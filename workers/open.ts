@@ -1,10 +1,11 @@
-/** Any checkpoint argument -> reader: safetensors (factorized ones too), GGUF. `BASE+DELTA_FILE`, `BASE+ADAPTER_DIR`: the base with that applied; BASE may be such a chain itself. */
+/** Any checkpoint argument -> reader: safetensors (factorized ones too), GGUF, a delta made without a base. `BASE+DELTA_FILE`, `BASE+ADAPTER_DIR`: the base with that applied; BASE may be such a chain itself. */
 import { basename, resolve } from 'node:path';
 import { isAdapterFolder } from '../formats/adapter/adapter.js';
 import type { BitDeltaDiff } from '../formats/bitdelta.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import { isFactorized } from '../formats/factorized.js';
 import { ggufPath } from '../formats/gguf/find.js';
+import { standalonePath } from '../formats/delta/standalone.js';
 import * as io from '../formats/io.js';
 import { openCheckpoint } from '../formats/open-checkpoint.js';
 import type { OpenOptions } from './adapted-reader.js';
@@ -13,7 +14,8 @@ export async function openAny(argument: string, options: OpenOptions = {}): Prom
   const composed = split(argument);
   if (composed === undefined) {
     const gguf = ggufPath(argument);
-    return gguf === undefined ? openPlain(argument, options) : (await import('./gguf-reader.js')).GgufReader.open(argument, gguf);
+    if (gguf !== undefined) return (await import('./gguf-reader.js')).GgufReader.open(argument, gguf);
+    return openPlain(argument, options);
   }
   const base = await openAny(composed.base, options);
   if (composed.kind === 'adapter') return (await import('./adapted-reader.js')).openAdapted(argument, base, composed.change, options);
@@ -30,7 +32,8 @@ export async function openAny(argument: string, options: OpenOptions = {}): Prom
 
 /** Two linear layers in place of one are read as the one that they make. */
 async function openPlain(argument: string, options: OpenOptions): Promise<CheckpointReader> {
-  const stored = await openCheckpoint(argument);
+  const alone = standalonePath(argument);
+  const stored = alone === undefined ? await openCheckpoint(argument) : (await import('./chained.js')).ChainedReader.openAlone(argument, alone);
   return isFactorized(stored.infos) ? (await import('./factorized-reader.js')).openFactorized(stored, options) : stored;
 }
 

@@ -6,6 +6,7 @@
 import type { DType } from '../../core/dtype.js';
 import { PithError } from '../../core/errors.js';
 import { loadWasm } from '../wasm/load.js';
+import { FIRST_STATE, LANES, putDecoderTables, putEncoderTables, SLOT_TABLE_BYTES, STATE_BYTES } from './rans-tables.js';
 import { makeTables, readTables, writeTables, CONTEXTS, MAX_TABLES, type Histogram, type Tables } from './tables.js';
 import { wordKind, type WordKind } from './words.js';
 import type { ResidualExports } from './wasm-exports.js';
@@ -23,8 +24,6 @@ const SPARSE_SHARE = 0.02;
 
 /** Bytes of the segment head before the tables: mode, zeros, ebase, tables' length, level base, first level. */
 const HEAD_BYTES = 10;
-const LANES = 8;
-const STATE_BYTES = 4 * LANES;
 /** A chunk that is being decoded, in wasm memory: states, level, word pointer, bit pointer, bits held, the bits. */
 const CHUNK_STATE_BYTES = 64;
 /** Words that a pair of chunks is decoded for before the pair is chosen anew. */
@@ -59,7 +58,7 @@ const layout = (() => {
     histogram: take(CONTEXTS * 256 * 4),
     histogram2: take(CONTEXTS * 256 * 4),
     map: take(CONTEXTS),
-    tables: take(MAX_TABLES * 4096 * 4),
+    tables: take(MAX_TABLES * SLOT_TABLE_BYTES),
     frequencies: take(512),
     states: take(STATE_BYTES),
     chunks: take((SEGMENT_ELEMENTS / CHUNK_ELEMENTS) * CHUNK_STATE_BYTES),
@@ -270,23 +269,9 @@ export class ResidualCodec {
     };
   }
 
-  /** 16 bytes a symbol: u64 floor(2^44 / f) + 1, u32 (f << 20) - 1, u16 start, u16 4096 - f. */
   #encoderTables(tables: Tables, symbols: number): void {
     this.#bytes.set(tables.map, layout.map);
-    tables.frequencies.forEach((f, t) => {
-      let start = 0;
-      for (let s = 0; s < f.length; s++) {
-        if (f[s] === 0) continue;
-        const at = layout.tables + (t * symbols + s) * 16;
-        const m = Math.floor(2 ** 44 / f[s]!) + 1;
-        this.#view.setUint32(at, m % 2 ** 32, true);
-        this.#view.setUint32(at + 4, Math.floor(m / 2 ** 32), true);
-        this.#view.setUint32(at + 8, f[s]! * 2 ** 20 - 1, true);
-        this.#view.setUint16(at + 12, start, true);
-        this.#view.setUint16(at + 14, 4096 - f[s]!, true);
-        start += f[s]!;
-      }
-    });
+    putEncoderTables(this.#view, layout.tables, tables, symbols);
   }
 
   /** Pass B: each chunk's symbols, from the last to the first, and everything into one segment. */
@@ -323,7 +308,7 @@ export class ResidualCodec {
 
   #encodeWords(symbolsAt: number, symbols: number, sparse: boolean, shift: number): Uint8Array {
     const w = this.#wasm;
-    for (let lane = 0; lane < LANES; lane++) this.#view.setUint32(layout.states + lane * 4, 1 << 16, true);
+    for (let lane = 0; lane < LANES; lane++) this.#view.setUint32(layout.states + lane * 4, FIRST_STATE, true);
     w.wordsBegin(WORDS_END);
     const run = (from: number, n: number): void =>
       w.ransEncode(layout.tokens + from, layout.contexts + from, n, layout.map, layout.tables, shift, layout.states);
@@ -426,10 +411,7 @@ export class ResidualCodec {
 
   #decoderTables(tables: Tables): void {
     this.#bytes.set(tables.map, layout.map);
-    tables.frequencies.forEach((f, t) => {
-      new Uint16Array(this.#bytes.buffer, layout.frequencies, f.length).set(f);
-      this.#wasm.buildSlots(layout.frequencies, f.length, layout.tables + t * 16384);
-    });
+    putDecoderTables(this.#wasm, this.#view.buffer as ArrayBuffer, layout.frequencies, layout.tables, tables);
   }
 
   #decodeChunk(c: Chunk, kind: WordKind, mode: Mode, head: Head): void {

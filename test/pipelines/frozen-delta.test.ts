@@ -35,7 +35,7 @@ async function drain<R>(pipeline: Pipeline<R>): Promise<R> {
 
 const CASES = {
   1: ['dtypes', 'shapes', 'sharded', 'alone', 'ere-float', 'ere-int8', 'ere-int4'],
-  2: ['shapes', 'sharded', 'ere-float', 'ecsq', 'lowrank-ecsq', 'bitdelta', 'int-2', 'int-5', 'sparse-bf16', 'sparse-exact', 'delta-come'],
+  2: ['shapes', 'sharded', 'ere-float', 'ecsq', 'lowrank-ecsq', 'bitdelta', 'int-2', 'int-5', 'sparse-bf16', 'sparse-exact', 'delta-come', 'pruned'],
   3: ['ecsq', 'auto', 'ere'],
 };
 
