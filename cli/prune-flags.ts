@@ -55,6 +55,11 @@ export const pruneFlags = {
     helpGroup: 'WHAT STAYS',
   }),
   'update-set': Flags.string({ multiple: true, default: [], description: 'parameter of the update', helpValue: 'KEY=VALUE', helpGroup: 'WHAT STAYS' }),
+  save: Flags.option({
+    options: ['dense', 'sparse'] as const,
+    default: 'dense',
+    description: 'the checkpoint as it was, with zeros; or one small file that every command reads as that checkpoint',
+  })(),
   'save-mask': Flags.string({ description: 'write the masks too, a byte a weight', helpValue: 'FILE.safetensors' }),
   stats: Flags.string({
     description: 'statistics of the layers of this model, made by `pith calibrate`',
@@ -78,6 +83,7 @@ export const pruneFlags = {
 };
 
 interface Parsed {
+  readonly out: string;
   readonly method: string | undefined;
   readonly set: readonly string[];
   readonly sparsity: number | undefined;
@@ -88,6 +94,7 @@ interface Parsed {
   readonly base: string | undefined;
   readonly update: string;
   readonly 'update-set': readonly string[];
+  readonly save: 'dense' | 'sparse';
   readonly 'save-mask': string | undefined;
   readonly stats: string | undefined;
   readonly dataset: string | undefined;
@@ -100,12 +107,13 @@ interface Parsed {
   readonly seed: number;
 }
 
-type Chosen = Pick<PruneOptions, 'choose' | 'update' | 'base' | 'stats' | 'data' | 'oneShot' | 'trueSequential' | 'saveMask'>;
+type Chosen = Pick<PruneOptions, 'choose' | 'update' | 'base' | 'stats' | 'data' | 'save' | 'oneShot' | 'trueSequential' | 'saveMask'>;
 
 /** USAGE (64) for what contradicts itself or is missing. */
 export function pruneOptions(f: Parsed): Chosen {
   const { dataset, rows, template, nsamples, seqlen, seed, base, stats } = f;
   const saveMask = f['save-mask'];
+  if (f.save === 'sparse' && !f.out.endsWith('.safetensors')) throw usage(`--out ${f.out}: --save sparse writes one .safetensors file`);
   if (f.update === 'none' && f['update-set'].length > 0) throw usage('--update-set: --update is missing');
   return {
     choose: choiceOf(f),
@@ -113,6 +121,7 @@ export function pruneOptions(f: Parsed): Chosen {
     ...(base === undefined ? {} : { base }),
     ...(stats === undefined ? {} : { stats }),
     ...(dataset === undefined ? {} : { data: { windows: windows({ ...f, dataset }), identity: { dataset, rows, template, nsamples, seqlen, seed } } }),
+    save: f.save,
     oneShot: f['one-shot'],
     trueSequential: f['true-sequential'],
     ...(saveMask === undefined ? {} : { saveMask }),

@@ -13,6 +13,7 @@ import type { DeltaPlan, PlannedTensor } from './delta-plan.js';
 
 export interface Assembly {
   readonly paths: { readonly base: string | undefined; readonly tuned: string };
+  readonly title?: string;
   readonly plan: DeltaPlan;
   readonly base: CheckpointReader | undefined;
   readonly tuned: CheckpointReader;
@@ -45,7 +46,7 @@ export async function assemble(a: Assembly): Promise<Assembled> {
     generator: `pith ${pithVersion()}`,
     base: baseHash === undefined ? null : { name: checkpointName(a.paths.base!), contentHash: baseHash },
     tuned: {
-      name: tuned.title ?? checkpointName(a.paths.tuned),
+      name: a.title ?? tuned.title ?? checkpointName(a.paths.tuned),
       contentHash: tunedHash,
       restoredContentHash: restoredHash,
       files: tuned.files.map((f) => ({ name: f.name, bytes: f.bytes, headerBytes: f.rawHeader.length })),

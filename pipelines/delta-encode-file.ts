@@ -19,6 +19,7 @@ export function assemblyOf(run: Run): Assembly {
   const { o, plan, base, tuned, journal, done } = run;
   return {
     paths: { base: o.base, tuned: o.tuned },
+    ...(o.title === undefined ? {} : { title: o.title }),
     plan,
     base,
     tuned,

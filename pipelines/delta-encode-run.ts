@@ -20,6 +20,8 @@ export interface EncodeOptions extends RunOptions, MethodOptions {
   readonly base: string | undefined;
   readonly tuned: string;
   readonly out: string;
+  /** What the file calls the tuned checkpoint, where its path does not say. */
+  readonly title?: string;
   /** The exact remainder behind the lossy layer. A target counts the lossy layer alone, the file as it is without the exact one. */
   readonly progressive?: boolean;
   /** Statistics of the base's or the fine-tune's layers (`pith calibrate`), for a method that uses them. */

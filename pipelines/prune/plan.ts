@@ -31,6 +31,8 @@ export interface PruneOptions extends RunOptions {
   /** Statistics of the text are taken once, on the model as it is, instead of block by block on what is pruned so far. */
   readonly oneShot: boolean;
   readonly trueSequential: boolean;
+  /** sparse: one file, the sparse container (docs/formats/sparse.md). */
+  readonly save: 'dense' | 'sparse';
   /** A file for the masks. */
   readonly saveMask?: string;
   /** By the name of a weight. */

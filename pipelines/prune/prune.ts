@@ -1,5 +1,5 @@
 /** `pith prune`: a checkpoint whose linear layers have zeros where a method or a mask wants them. */
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { PithError } from '../../core/errors.js';
 import type { Pipeline, ProgressEvent } from '../../core/events.js';
 import { pithVersion } from '../../core/version.js';
@@ -12,6 +12,7 @@ import type { CheckpointRef, PruneResult } from '../../workers/messages.js';
 import { checkpointName, openAny, resolveCheckpoint } from '../../workers/open.js';
 import { WorkerPool } from '../../workers/pool.js';
 import { calibrate } from '../calibrate.js';
+import { deltaEncode } from '../delta-encode.js';
 import { hashTokens } from '../calibrate-plan.js';
 import { hashCheckpoint } from '../content-hash.js';
 import { Journal, takeName } from '../journal.js';
@@ -26,7 +27,7 @@ import { planBlocks, pruneBlocks, type BlockPlan } from './blocks.js';
 import { pruneLayers } from './layers.js';
 import { inBlocks, layerBytes, loadPruners, maskBytes, ratioOf, requireLayers, requireMemory, requireStats, sizeOf, structureOf, type PruneOptions, type Pruners } from './plan.js'; // prettier-ignore
 import { achieved, doubts, tensorReport, type PrunePrediction, type PruneReport } from './report.js';
-import { copyOthers, JOB, MASK, prepareOutput, type Run } from './run.js';
+import { copyOthers, JOB, MASK, prepareOutput, SPARSE, type Run } from './run.js';
 
 /** What the process takes beside its tasks, measured. */
 const MAIN_BYTES = 240 << 20;
@@ -49,7 +50,8 @@ export async function* prune(given: PruneOptions): Pipeline<PruneReport> {
   const blocks = inBlocks(o, pruners.needs) ? await prepareBlocks(o, reader, pool, pruners, layers) : undefined;
   const predicted = predict(o, reader, pruners, layers, withGram, blocks);
   if (o.dryRun) return { ...report(o, reader, layers, pruners, new Map()), bytes: predicted.bytes, plan: predicted };
-  requireSpace(o.out, predicted.bytes + predicted.spoolBytes);
+  // the dense result is beside a sparse one until the end
+  requireSpace(o.out, predicted.bytes * (o.save === 'sparse' ? 1.7 : 1) + predicted.spoolBytes);
   const ref = { path: resolveCheckpoint(o.checkpoint), stamp: checkpointStamp(reader) };
   const journal = Journal.open<StepDone>(o.out, identityOf(o, { ref, masks, base }, layers, blocks), { resume: o.resume });
   try {
@@ -75,7 +77,7 @@ function publish({ o, journal }: Run): void {
     takeName(journal.spool(MASK), o.saveMask, { force: o.force || journal.done.has(MASK_PUBLISHED) });
   }
   journal.publishing();
-  takeName(journal.spool(RESULT), o.out, o);
+  takeName(journal.spool(o.save === 'sparse' ? SPARSE : RESULT), o.out, o);
   journal.remove();
 }
 
@@ -120,7 +122,7 @@ async function prepareBlocks(
 }
 
 function identityOf(o: PruneOptions, refs: object, layers: readonly LinearLayer[], blocks: BlockPlan | undefined): object {
-  const { choose, update, seed, oneShot, trueSequential, saveMask } = o;
+  const { choose, update, seed, save, oneShot, trueSequential, saveMask } = o;
   const stats = o.stats === undefined ? undefined : { file: o.stats, ...io.stat(o.stats) };
   const modules = layers.map((l) => l.module);
   const text = blocks === undefined ? o.data?.identity : { device: blocks.settings.device, tokens: hashTokens(blocks.data.sequences), memory: blocks.memory };
@@ -131,6 +133,7 @@ function identityOf(o: PruneOptions, refs: object, layers: readonly LinearLayer[
     choose,
     update,
     seed,
+    save,
     oneShot,
     trueSequential,
     saveMask: saveMask !== undefined,
@@ -162,7 +165,7 @@ async function* run(r: Run, blocks: BlockPlan | undefined): AsyncGenerator<Progr
   const out = prepareOutput(r, metadataOf(r, source, 0));
   const results = blocks === undefined ? yield* pruneLayers(r, out, yield* statistics(r, source)) : yield* pruneBlocks(r, out, blocks, source);
   yield* copyOthers(r, out);
-  if (!o.out.endsWith('.safetensors')) {
+  if (o.save === 'sparse' || !o.out.endsWith('.safetensors')) {
     // what an earlier run had copied already
     const folder = journal.spool(RESULT);
     const own = new Set(out.files.files);
@@ -172,7 +175,25 @@ async function* run(r: Run, blocks: BlockPlan | undefined): AsyncGenerator<Progr
   out.files.restate(metadataOf(r, source, achieved(results.values())));
   out.files.finish();
   out.mask?.finish();
-  return { ...report(o, reader, layers, pruners, results), bytes: out.files.bytes, source };
+  const bytes = o.save === 'sparse' ? yield* encodeSparse(r) : out.files.bytes;
+  return { ...report(o, reader, layers, pruners, results), bytes, source };
+}
+
+/** The dense result as a sparse container: its size. */
+async function* encodeSparse({ o, journal }: Run): AsyncGenerator<ProgressEvent, number, void> {
+  const { threads, maxMemoryBytes, seed, device, signal } = o;
+  const run = { threads, maxMemoryBytes, seed, device, signal, force: true, dryRun: false, resume: false };
+  const { bytes } = yield* deltaEncode({
+    ...run,
+    base: undefined,
+    tuned: journal.spool(RESULT),
+    title: basename(o.out, '.safetensors'),
+    out: journal.spool(SPARSE),
+    method: 'pruned',
+    params: {},
+    selects: () => true,
+  });
+  return bytes;
 }
 
 /** The content hash of what is pruned, and whether the statistics are of it. */

@@ -18,6 +18,8 @@ import { layerBytes, maskInfos, shardsOf, type PruneOptions, type Pruners } from
 
 export const JOB = 'prune';
 export const MASK = 'mask.safetensors';
+/** The sparse container, made of the dense result. */
+export const SPARSE = 'sparse.safetensors';
 const COPY_BYTES = 48 << 20;
 
 export interface Run {
@@ -41,7 +43,7 @@ export interface Output {
 
 /** Headers of the result in the spool; what an earlier run wrote into it stays. */
 export function prepareOutput({ o, reader, layers, journal }: Run, metadata: Readonly<Record<string, string>>): Output {
-  const single = o.out.endsWith('.safetensors');
+  const single = o.save === 'dense' && o.out.endsWith('.safetensors');
   const shards = shardsOf(reader);
   const infos = [...reader.infos.values()];
   const files = prepareFiles(journal.spool(RESULT), infos, { single, resume: true, metadata, ...(shards === undefined ? {} : { files: shards }) });

@@ -1,6 +1,6 @@
 /** Pruned checkpoints: what is removed and what is not, errors as stated, block by block, masks, resumed, any threads, and what is refused. */
 import { expect } from 'chai';
-import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { encodeAs } from '../../core/float.js';
 import type { ProgressEvent } from '../../core/events.js';
@@ -9,13 +9,15 @@ import { openCheckpoint } from '../../formats/open-checkpoint.js';
 import { StatsFile } from '../../formats/stats/file.js';
 import { matrixOps, transposed } from '../../kernels/linalg/matrix-ops.js';
 import { prunedError } from '../../kernels/sparse/pruned-error.js';
+import { deltaRestore } from '../../pipelines/delta-restore.js';
 import { prune } from '../../pipelines/prune/prune.js';
 import type { PruneReport } from '../../pipelines/prune/report.js';
+import { drain, RUN } from '../support/adapters.js';
 import { runCalibrate, dataOf } from '../support/calibration.js';
 import { errorOf, expectCode } from '../support/expect-error.js';
 import { hashTree, tempDir, TINY, writeSafetensors } from '../support/files.js';
 import { modelFolder } from '../support/goldens.js';
-import { DATA, IDS, optionsOf, runPrune, sameFile, statsOf, tensorsOf, zerosOf } from '../support/prune-runs.js';
+import { DATA, HALF, IDS, optionsOf, runPrune, sameFile, statsOf, tensorsOf, zerosOf } from '../support/prune-runs.js';
 
 const LLAMA = modelFolder('llama');
 const GPT2 = modelFolder('gpt2');
@@ -135,6 +137,24 @@ describe('pipelines/prune', function () {
         new Map([...(await tensorsOf(join(dir.path, f))).tensors].map(([n, t]) => [n, t.values]));
       expect(await values('once')).to.deep.equal(await values('one'));
     }
+  });
+
+  it('a sparse container reads as the dense result and restores to the same files; masks may be taken from it', async () => {
+    using dir = tempDir();
+    const [dense, file, back] = ['dense', 'half.safetensors', 'back'].map((name) => join(dir.path, name)) as [string, string, string];
+    const half = { name: 'magnitude', target: HALF };
+    const whole = await runPrune(BASE, dense, half);
+    const small = await runPrune(BASE, file, { ...half, save: 'sparse' });
+    expect(small.bytes).to.equal(statSync(file).size);
+    expect(small.tensors.map((t) => ({ ...t, ms: 0 }))).to.deep.equal(whole.tensors.map((t) => ({ ...t, ms: 0 })));
+    expect(small.bytes / whole.bytes).to.be.lessThan(0.55);
+    await drain(deltaRestore({ ...RUN, base: undefined, delta: file, out: back, quality: 'exact', force: false, dryRun: false, resume: true }));
+    expect(hashTree(back)).to.deep.equal(hashTree(dense));
+    const again = join(dir.path, 'again');
+    await runPrune(BASE, again, { choose: { masks: [file], combine: 'and' } });
+    const [a, b] = [await tensorsOf(again), await tensorsOf(dense)];
+    for (const [name, t] of b.tensors) expect(a.tensors.get(name)!.bytes, name).to.deep.equal(t.bytes);
+    expect(readdirSync(dir.path).sort(), 'nothing else is left').to.deep.equal(['again', 'back', 'dense', 'half.safetensors']);
   });
 
   it('the same bytes with any number of threads', async () => {

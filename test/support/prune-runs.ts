@@ -21,7 +21,7 @@ export function optionsOf(
   more: Partial<PruneOptions> & { readonly name?: string; readonly target?: PruneTarget; readonly params?: object } = {},
 ): PruneOptions {
   const { name = 'wanda', target = HALF, params = {}, ...rest } = more;
-  const plain = { oneShot: false, trueSequential: false, selects: () => true, force: false, dryRun: false, resume: true };
+  const plain = { save: 'dense' as const, oneShot: false, trueSequential: false, selects: () => true, force: false, dryRun: false, resume: true };
   return { ...RUN, checkpoint, out, choose: { method: { name, params }, target }, ...plain, ...rest };
 }
 
