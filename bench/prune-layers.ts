@@ -1,7 +1,7 @@
 /**
  * Pruning single layers at 50 %, all cores, against the same equations in torch (peers/prune.py):
  *   node dist/bench/prune-layers.js MODEL TEXT [--layers a,b] [--synthetic 4096] [--rounds 2] [--repeat 3] [--threads 2] [--nsamples 32]
- * Layers of MODEL with the Gram matrices that `pith calibrate` takes on TEXT, and a synthetic n x n one (eigenvalues that fall, five
+ * Layers of MODEL (--layers "": none) with the Gram matrices that `pith calibrate` takes on TEXT, and a synthetic n x n one (eigenvalues that fall, five
  * outlier channels). pith and torch take turns, `rounds` times, best of all repeats; the masks and the errors of the layer's outputs
  * E = sqrt(tr(D G D^T) / tr(W G W^T)) are compared, ties of magnitude apart, before the times are shown. GFLOP/s count what the method needs at least: (2/3) n^3 + m n^2 for
  * sparsegpt, n^3 + 2 (iterations + 1) m n^2 for admm.
@@ -29,7 +29,9 @@ const [rounds, repeats, threads] = [Number(option('rounds', '2')), Number(option
 const repeatsOf = ({ m, n }: Layer): number => (m * n > LARGE ? 1 : repeats);
 const nsamples = option('nsamples', '32');
 const side = Number(option('synthetic', '4096'));
-const chosen = option('layers', 'model.layers.15.self_attn.q_proj,model.layers.15.mlp.gate_proj,model.layers.15.mlp.down_proj').split(',');
+const chosen = option('layers', 'model.layers.15.self_attn.q_proj,model.layers.15.mlp.gate_proj,model.layers.15.mlp.down_proj')
+  .split(',')
+  .filter((name) => name !== '');
 const ITERATIONS = 20;
 /** Share of equal mask entries, relative difference of E, torch's time over ours. */
 const TARGET = { mask: 0.999, error: 0.01, speed: { magnitude: 1, wanda: 2, sparsegpt: 1, admm: 1, 'admm-wanda': 1 } } as const;
@@ -65,6 +67,7 @@ using work = workFolder('prune');
 const ops = await matrixOps({ blasThreads: threads });
 
 async function realLayers(): Promise<Layer[]> {
+  if (chosen.length === 0) return [];
   const statsPath = join(work.path, 'stats.safetensors');
   const include = chosen.flatMap((name) => ['--include', `${name}.weight`]);
   await pith(['calibrate', model, '--dataset', text, '--nsamples', nsamples, '--seqlen', '512', '--stats', 'gram', ...include, '--out', statsPath]);
