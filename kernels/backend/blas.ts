@@ -45,9 +45,6 @@ type Triangle = (uplo: 'L' | 'U', n: number, a: Float32Array | Float64Array) => 
 
 /** Column-major, each returning LAPACK's info: 0 is success. f32 or f64 by the array, where there is no type in the name. */
 export interface Lapack {
-  dpotrf(uplo: 'L' | 'U', n: number, a: Float64Array, lda: number): number;
-  /** Inverse of a triangular matrix with its own diagonal, in place. */
-  dtrtri(uplo: 'L' | 'U', n: number, a: Float64Array, lda: number): number;
   /** Cholesky factor. */
   potrf: Triangle;
   /** Inverse of A from its Cholesky factor. */
@@ -173,8 +170,6 @@ function firstOf(lib: KoffiLib, prototypes: readonly string[]): ((...args: unkno
 
 /** Fortran calls: everything by reference. undefined when the library has BLAS only. */
 function bindLapack(lib: KoffiLib): Lapack | undefined {
-  const dpotrf = firstOf(lib, ['void dpotrf_(const char *uplo, const int *n, double *a, const int *lda, int *info)']);
-  const dtrtri = firstOf(lib, ['void dtrtri_(const char *uplo, const char *diag, const int *n, double *a, const int *lda, int *info)']);
   const syevd = (symbol: string, real: string): ReturnType<typeof firstOf> =>
     firstOf(lib, [
       `void ${symbol}(const char *jobz, const char *uplo, const int *n, ${real} *a, const int *lda, ${real} *w, ${real} *work, const int *lwork, int *iwork, const int *liwork, int *info)`,
@@ -184,23 +179,13 @@ function bindLapack(lib: KoffiLib): Lapack | undefined {
     'void dgesdd_(const char *jobz, const int *m, const int *n, double *a, const int *lda, double *s, double *u, const int *ldu, double *vt, const int *ldvt, double *work, const int *lwork, int *iwork, int *info)',
   ]);
   const [potrf, potri, trtri] = [triangle(lib, 'potrf'), triangle(lib, 'potri'), triangle(lib, 'trtri', 'N')];
-  if (dpotrf === undefined || dtrtri === undefined || dsyevd === undefined || ssyevd === undefined || dgesdd === undefined) return undefined;
+  if (dsyevd === undefined || ssyevd === undefined || dgesdd === undefined) return undefined;
   if (potrf === undefined || potri === undefined || trtri === undefined) return undefined;
   const int = (n: number): Int32Array => Int32Array.of(n);
   return {
     potrf,
     potri,
     trtri,
-    dpotrf(uplo, n, a, lda) {
-      const info = int(0);
-      dpotrf(uplo, int(n), a, int(lda), info);
-      return info[0]!;
-    },
-    dtrtri(uplo, n, a, lda) {
-      const info = int(0);
-      dtrtri(uplo, 'N', int(n), a, int(lda), info);
-      return info[0]!;
-    },
     dsyevd(vectors, n, a, w) {
       const info = int(0);
       const job = vectors ? 'V' : 'N';

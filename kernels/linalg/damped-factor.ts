@@ -1,6 +1,6 @@
-/** Lower Cholesky factor of a covariance, damped as little as it takes; LAPACK where the machine has one. */
+/** Lower Cholesky factor of a covariance, damped as little as it takes. */
 import { PithError } from '../../core/errors.js';
-import { cholesky } from './cholesky.js';
+import { clearUpper, factorLower } from './lower-factor.js';
 import type { MatrixOps } from './matrix-ops.js';
 import { solveLower } from './solve.js';
 
@@ -32,11 +32,8 @@ export function dampedFactor(g: Float32Array, n: number, damping: number, ops: M
 function lowerFactor(g: Float32Array, n: number, shift: number, ops: MatrixOps): Float64Array | undefined {
   const a = new Float64Array(g);
   for (let i = 0; i < n; i++) a[i * n + i] = a[i * n + i]! + shift;
-  const lapack = ops.blas?.lapack;
-  if (lapack === undefined) return cholesky(a, n);
-  // the upper triangle by columns is the lower one by rows
-  if (lapack.dpotrf('U', n, a, n) !== 0) return undefined;
-  for (let i = 0; i < n; i++) a.fill(0, i * n + i + 1, (i + 1) * n);
+  if (!factorLower(a, n, ops)) return undefined;
+  clearUpper(a, n);
   return a.every(Number.isFinite) ? a : undefined;
 }
 

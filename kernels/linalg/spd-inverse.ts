@@ -3,7 +3,8 @@
  * A matrix that does not factor is damped more, tenfold each time.
  */
 import { PithError } from '../../core/errors.js';
-import { cholesky, invertLower } from './cholesky.js';
+import { invertLower } from './cholesky.js';
+import { factorLower, invertFactor } from './lower-factor.js';
 import { mirror, type MatrixOps, type Real } from './matrix-ops.js';
 
 /** Where damping begins when none was asked for and the matrix needs it. */
@@ -19,9 +20,7 @@ const MOST = 1e3;
 export function inverseFactor(a: Real, n: number, damping: number, ops: MatrixOps): number {
   a.reverse();
   const d = factorDamped(a, n, damping, ops);
-  const lapack = ops.blas?.lapack;
-  if (lapack !== undefined) lapack.trtri('U', n, a);
-  else a.set(invertLower(new Float64Array(a), n));
+  invertFactor(a, n, ops);
   a.reverse();
   requireInverse(a, n);
   return d;
@@ -50,20 +49,10 @@ function factorDamped(a: Real, n: number, damping: number, ops: MatrixOps): numb
   const least = a instanceof Float32Array ? LEAST.f32 : LEAST.f64;
   for (let d = damping; ; d = Math.max(least, 10 * d)) {
     for (let i = 0; i < n; i++) a[i * n + i] = diagonal[i]! + d * unit;
-    if (factor(a, n, ops)) return d;
+    if (factorLower(a, n, ops)) return d;
     if (!(d < MOST)) throw new PithError('NOT_FINITE', { message: `a Gram matrix (${n}, ${n}) is not positive semidefinite` });
     mirror(a, n);
   }
-}
-
-function factor(a: Real, n: number, ops: MatrixOps): boolean {
-  const lapack = ops.blas?.lapack;
-  // the upper triangle by columns is the lower one by rows
-  if (lapack !== undefined) return lapack.potrf('U', n, a) === 0 && Number.isFinite(a[n * n - 1] ?? 0);
-  const l = cholesky(new Float64Array(a), n);
-  if (l === undefined) return false;
-  for (let i = 0; i < n; i++) a.set(l.subarray(i * n, i * n + i + 1), i * n);
-  return true;
 }
 
 /** Lower triangle -> upper: as `mirror` does of the reversed matrix, in place. */

@@ -4,7 +4,7 @@
  * With J the reversal of rows, J (H + ..) J = L L^T gives U = J L^-1 J: one Cholesky factorization and one triangular inverse.
  */
 import { PithError } from '../../core/errors.js';
-import { cholesky, invertLower } from '../linalg/cholesky.js';
+import { clearUpper, factorLower, invertFactor } from '../linalg/lower-factor.js';
 import type { MatrixOps } from '../linalg/matrix-ops.js';
 
 export interface InverseFactor {
@@ -39,14 +39,8 @@ export function inverseFactor(h: ArrayLike<number>, n: number, damping: number, 
 function reversedInverse(h: ArrayLike<number>, n: number, diagonal: Float64Array, damping: number, ops: MatrixOps): Float64Array | undefined {
   const a = Float64Array.from(h).reverse();
   for (let i = 0; i < n; i++) a[i * (n + 1)] = a[i * (n + 1)]! + damping * diagonal[n - 1 - i]!;
-  const lapack = ops.blas?.lapack;
-  if (lapack === undefined) {
-    const l = cholesky(a, n);
-    return l === undefined ? undefined : invertLower(l, n);
-  }
-  // the upper triangle by columns is the lower one by rows
-  if (lapack.dpotrf('U', n, a, n) !== 0 || lapack.dtrtri('U', n, a, n) !== 0) return undefined;
-  for (let i = 0; i < n; i++) a.fill(0, i * n + i + 1, (i + 1) * n);
+  if (!factorLower(a, n, ops) || !invertFactor(a, n, ops)) return undefined;
+  clearUpper(a, n);
   for (let i = 0; i < n; i++) if (!Number.isFinite(a[i * (n + 1)]!)) return undefined;
   return a;
 }
