@@ -57,7 +57,7 @@ export async function* deltaEncode(o: EncodeOptions): Pipeline<EncodeReport> {
     if (o.data !== undefined && (o.target === undefined || o.target.maxError !== undefined))
       throw new PithError('USAGE', { message: '--dataset weighs the shares of a size: give --target-size or --target-ratio' });
     const plan = planDelta(base, tuned, await methodsOf(o));
-    if (o.progressive === true && (o.base === undefined || plan.methods.length === 1))
+    if (o.progressive === true && (o.base === undefined || plan.methods.every((m) => m.codec.lossless)))
       throw new PithError('USAGE', { message: '--progressive: a base and a lossy --method, or auto, make the first layer' });
     const lossy = plan.tensors.some((t) => isLossy(plan, t));
     using statsFile = o.stats === undefined ? undefined : openStats(o.stats, plan);
