@@ -13,6 +13,13 @@ export function byteLength(dtype: DType, shape: readonly number[]): number {
   return (elementCount(shape) * DTYPES[dtype].bits) / 8;
 }
 
+/** Bytes of all their tensors. */
+export function totalByteLength(infos: Iterable<{ readonly dtype: DType; readonly shape: readonly number[] }>): number {
+  let sum = 0;
+  for (const { dtype, shape } of infos) sum += byteLength(dtype, shape);
+  return sum;
+}
+
 /** Rows are slices of the first dimension. A scalar is one row of one element. */
 export function rowCount(shape: readonly number[]): number {
   return shape.length === 0 ? 1 : shape[0]!;

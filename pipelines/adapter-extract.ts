@@ -4,7 +4,7 @@ import { DTYPES } from '../core/dtype.js';
 import type { Device } from '../core/device.js';
 import { PithError } from '../core/errors.js';
 import type { Pipeline, ProgressEvent } from '../core/events.js';
-import { byteLength } from '../core/shape.js';
+import { byteLength, totalByteLength } from '../core/shape.js';
 import type { TensorInfo } from '../core/tensor.js';
 import { KEY_PREFIX } from '../formats/adapter/adapter.js';
 import { configJson } from '../formats/adapter/config.js';
@@ -87,8 +87,8 @@ export async function* adapterExtract(o: ExtractOptions): Pipeline<ExtractReport
     for (const message of plan.warnings) yield { type: 'warning', job: JOB, code: 'ADAPTER', message };
     const most = plan.lora.flatMap((m) => factorInfos(o, m, Math.min(o.rule.maxRank, ...m.sides)));
     const bytes =
-      sizeOf(plan.saved.map((s) => s.key)) +
-      sizeOf(most) +
+      totalByteLength(plan.saved.map((s) => s.key)) +
+      totalByteLength(most) +
       headerBytes(
         plan.saved.map((s) => s.key),
         most,
@@ -105,8 +105,7 @@ export async function* adapterExtract(o: ExtractOptions): Pipeline<ExtractReport
   }
 }
 
-const sizeOf = (infos: readonly TensorInfo[]): number => infos.reduce((sum, t) => sum + byteLength(t.dtype, t.shape), 0);
-const rawBytes = (plan: ExtractPlan): number => sizeOf([...plan.lora.map((m) => m.weight), ...plan.saved.map((s) => s.key)]);
+const rawBytes = (plan: ExtractPlan): number => totalByteLength([...plan.lora.map((m) => m.weight), ...plan.saved.map((s) => s.key)]);
 
 function dtypeOf(o: ExtractOptions, m: LoraPlan): 'BF16' | 'F16' | 'F32' {
   const { dtype } = m.weight;
@@ -124,7 +123,7 @@ function factorInfos(o: ExtractOptions, m: LoraPlan, rank: number): [a: TensorIn
 function planned(o: ExtractOptions, plan: ExtractPlan, bytes: number): ExtractReport {
   const modules = plan.lora.map((m) => {
     const rank = Math.min(o.rule.maxRank, ...m.sides);
-    return { name: m.path, rank, residual: 0, bytes: sizeOf(factorInfos(o, m, rank)) };
+    return { name: m.path, rank, residual: 0, bytes: totalByteLength(factorInfos(o, m, rank)) };
   });
   const rank = Math.max(0, ...modules.map((m) => m.rank));
   const { unchanged, skipped, savedModules: saved } = plan;
@@ -175,7 +174,7 @@ async function changedBiases({ plan, base, tuned }: Run): Promise<{ key: TensorI
 async function* runTasks(run: Run, spool: (name: string) => string): AsyncGenerator<ProgressEvent, Map<string, ExtractResult>, void> {
   const { o, plan } = run;
   const passes = o.targetBytes === undefined ? 1 : 2;
-  const totalBytes = passes * sizeOf(plan.lora.map((m) => m.weight));
+  const totalBytes = passes * totalByteLength(plan.lora.map((m) => m.weight));
   yield { type: 'job.start', job: JOB, totalBytes, tasks: passes * plan.lora.length, resumedBytes: 0 };
   let ranks: ReadonlyMap<string, number> | undefined;
   if (o.targetBytes !== undefined) {
@@ -217,7 +216,7 @@ async function* runPass(
     results.set(job.label, result);
     if (job.task.spool === undefined) return undefined;
     const m = plan.lora.find((p) => p.path === job.label)!;
-    return { type: 'tensor.done', job: JOB, tensor: job.label, method: 'lora', bytes: sizeOf(factorInfos(o, m, result.rank)), rawBytes: job.bytes };
+    return { type: 'tensor.done', job: JOB, tensor: job.label, method: 'lora', bytes: totalByteLength(factorInfos(o, m, result.rank)), rawBytes: job.bytes };
   });
   return results;
 }
@@ -226,7 +225,7 @@ async function* runPass(
 function shareBytes({ o, plan }: Run, bytes: number, curves: ReadonlyMap<string, ExtractResult>): Map<string, number> {
   const most = plan.lora.flatMap((m) => factorInfos(o, m, Math.min(o.rule.maxRank, ...m.sides)));
   const fixed =
-    sizeOf(plan.saved.map((s) => s.key)) +
+    totalByteLength(plan.saved.map((s) => s.key)) +
     headerBytes(
       plan.saved.map((s) => s.key),
       most,
@@ -236,7 +235,7 @@ function shareBytes({ o, plan }: Run, bytes: number, curves: ReadonlyMap<string,
     throw new PithError('TARGET_TOO_SMALL', { expected: bytes, got: fixed, message: 'modules that are saved whole and the header come first' });
   const rates = plan.lora.map((m) => {
     const { errorSq = [], deltaSq } = curves.get(m.path)!;
-    const cost = sizeOf(factorInfos(o, m, 1));
+    const cost = totalByteLength(factorInfos(o, m, 1));
     return { bytes: [0, ...errorSq.map((_, i) => (i + 1) * cost)], errorSq: [deltaSq, ...errorSq], deltaSq };
   });
   const { points } = withinBytes(rates, bytes - fixed);
@@ -270,7 +269,7 @@ function report(run: Run, kept: readonly LoraPlan[], found: ReadonlyMap<string, 
   const { o, plan } = run;
   const modules = kept.map((m) => {
     const { rank, residual } = found.get(m.path)!;
-    return { name: m.path, rank, residual, bytes: sizeOf(factorInfos(o, m, rank)) };
+    return { name: m.path, rank, residual, bytes: totalByteLength(factorInfos(o, m, rank)) };
   });
   const results = plan.lora.map((m) => found.get(m.path)!);
   const deltaSq = results.reduce((sum, r) => sum + r.deltaSq, 0);

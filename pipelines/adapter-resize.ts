@@ -2,7 +2,7 @@
 import { resolve } from 'node:path';
 import type { DType } from '../core/dtype.js';
 import type { Pipeline, ProgressEvent } from '../core/events.js';
-import { byteLength, elementCount } from '../core/shape.js';
+import { byteLength, elementCount, totalByteLength } from '../core/shape.js';
 import type { TensorInfo } from '../core/tensor.js';
 import { Adapter, ADAPTER_FILE, KEY_PREFIX, type LoraModule } from '../formats/adapter/adapter.js';
 import { patternKey } from '../formats/adapter/config.js';
@@ -61,7 +61,7 @@ function predicted(o: ResizeOptions, adapter: Adapter): ResizeReport {
     return { name: m.path, before: m.rank, rank, error: 0 };
   });
   const infos = modules.flatMap(({ name, rank }) => factorsOf(o, adapter.modules.get(name)!, rank));
-  const bytes = [...infos, ...others(adapter)].reduce((sum, t) => sum + byteLength(t.dtype, t.shape), 0);
+  const bytes = totalByteLength([...infos, ...others(adapter)]);
   return { out: o.out, bytes, rank: Math.max(0, ...modules.map((m) => m.rank)), error: 0, modules, dryRun: true };
 }
 

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { PithError } from '../core/errors.js';
 import type { Pipeline, ProgressEvent } from '../core/events.js';
-import { byteLength } from '../core/shape.js';
+import { byteLength, totalByteLength } from '../core/shape.js';
 import { BitDeltaDiff, WORD_BITS } from '../formats/bitdelta.js';
 import { isRemote } from '../formats/remote/ranges.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
@@ -104,7 +104,7 @@ export async function* verifyDiff(o: VerifyOptions): Pipeline<VerifyReport> {
   await using reader = applied.reader;
   yield* readerWarnings(VERIFY, reader);
   await using pool = new WorkerPool({ threads: o.threads });
-  const totalBytes = [...reader.infos.values()].reduce((sum, t) => sum + byteLength(t.dtype, t.shape), 0);
+  const totalBytes = totalByteLength(reader.infos.values());
   yield { type: 'job.start', job: VERIFY, totalBytes, tasks: applied.names.length, resumedBytes: 0 };
   const hashes = async function* (ref: CheckpointRef, names: readonly string[], to: Map<string, string>): AsyncGenerator<ProgressEvent, void, void> {
     const jobs = names.map((name): Job<HashTask> => ({

@@ -1,7 +1,7 @@
 /** What `pith calibrate` will do, from headers and the text alone: which layers, which statistics, how much memory, disk and time. */
 import { createHash } from 'node:crypto';
 import { PithError } from '../core/errors.js';
-import { byteLength } from '../core/shape.js';
+import { totalByteLength } from '../core/shape.js';
 import type { TensorInfo } from '../core/tensor.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import { INPUT_STATISTICS, statInfo, type FisherStatistic, type InputStatistic } from '../formats/stats/schema.js';
@@ -101,7 +101,7 @@ export function predict(o: CalibrateOptions, plan: CalibratePlan, memory: PassMe
   const flops = tokens * (forward + grams + gradients) + sweeps;
   const largest = Math.max(0, ...plan.modules.map((m) => (pairs ? 4 * lengths.length * values(m) : 0)));
   return {
-    bytes: plan.tensors.reduce((sum, t) => sum + byteLength(t.dtype, t.shape), 0),
+    bytes: totalByteLength(plan.tensors),
     spoolBytes: states * (backward ? shape.blocks.length + 3 : 2) + largest,
     peakBytes: TYPICAL.mainBytes + TYPICAL.workerBytes + passBytes(shape, memory, memoryNeeds(o, plan)),
     ms: Math.round(TYPICAL.startMs + flops / (TYPICAL.flopsPerThreadMs * settings.blasThreads)),

@@ -1,6 +1,6 @@
 /** The checkpoints of an evaluation: opened as they will be run, configs read, tokenizers that must agree. */
 import { PithError } from '../core/errors.js';
-import { byteLength } from '../core/shape.js';
+import { totalByteLength } from '../core/shape.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import { requireCausalConfig, requireEncoderConfig, requireTextConfig } from '../models/config/parse.js';
 import type { BertConfig, CausalConfig } from '../models/config/types.js';
@@ -40,7 +40,7 @@ export class EvalModel<Config extends TextConfig = CausalConfig> implements Asyn
 
   /** Of all tensors: what a pass counts for in the progress. */
   get bytes(): number {
-    return [...this.reader.infos.values()].reduce((sum, t) => sum + byteLength(t.dtype, t.shape), 0);
+    return totalByteLength(this.reader.infos.values());
   }
 
   /** What a worker needs at least for sequences of so many tokens. */

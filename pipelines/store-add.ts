@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { basename, dirname, join, resolve } from 'node:path';
 import { PithError } from '../core/errors.js';
 import type { Pipeline, ProgressEvent } from '../core/events.js';
-import { byteLength } from '../core/shape.js';
+import { byteLength, totalByteLength } from '../core/shape.js';
 import { pithVersion } from '../core/version.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import { copyFile, packFiles } from '../formats/delta/side-files.js';
@@ -112,7 +112,7 @@ export async function* storeAdd(o: StoreAddOptions): Pipeline<StoreAddReport> {
     sideFiles: await sideFilesOf(reader),
     put: new Map(),
   };
-  const rawBytes = [...reader.infos.values()].reduce((sum, t) => sum + byteLength(t.dtype, t.shape), 0);
+  const rawBytes = totalByteLength(reader.infos.values());
   yield { type: 'job.start', job: JOB, totalBytes: 2 * rawBytes, tasks: reader.infos.size, resumedBytes: 0 };
   yield* scan(run, 2 * rawBytes);
   const unique = [...new Map([...run.scanned.values()].map((t) => [t.object, t])).values()];

@@ -1,7 +1,7 @@
 /** Writes a checkpoint whose tensors are known by header: one file, or shards with an index. */
 import { basename, dirname, join } from 'node:path';
 import { PithError } from '../../core/errors.js';
-import { byteLength, elementCount } from '../../core/shape.js';
+import { byteLength, elementCount, totalByteLength } from '../../core/shape.js';
 import type { TensorInfo, TensorView } from '../../core/tensor.js';
 import type { CheckpointWriter } from '../checkpoint.js';
 import * as io from '../io.js';
@@ -44,7 +44,7 @@ export function indexJson(infos: readonly TensorInfo[], weightMap: ReadonlyMap<s
   const sorted = [...weightMap].sort(([a], [b]) => compareUtf8(a, b));
   const lines = sorted.map(([name, file]) => `    ${JSON.stringify(name)}: ${JSON.stringify(file)}`);
   const parameters = infos.reduce((sum, t) => sum + elementCount(t.shape), 0);
-  const bytes = infos.reduce((sum, t) => sum + byteLength(t.dtype, t.shape), 0);
+  const bytes = totalByteLength(infos);
   return `{\n  "metadata": {\n    "total_parameters": ${parameters},\n    "total_size": ${bytes}\n  },\n  "weight_map": {\n${lines.join(',\n')}\n  }\n}\n`;
 }
 

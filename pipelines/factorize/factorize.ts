@@ -1,8 +1,7 @@
 /** `pith factorize`: two factors in place of every linear layer's weight, their ranks fixed or shared out, or their products. */
-import { join } from 'node:path';
 import { PithError } from '../../core/errors.js';
 import type { Pipeline, ProgressEvent } from '../../core/events.js';
-import { byteLength } from '../../core/shape.js';
+import { byteLength, totalByteLength } from '../../core/shape.js';
 import type { TensorInfo } from '../../core/tensor.js';
 import { pithVersion } from '../../core/version.js';
 import type { CheckpointReader } from '../../formats/checkpoint.js';
@@ -18,21 +17,19 @@ import type { CheckpointRef, FactorizeResult, FactorizeTask, FuseTask, Written }
 import { openAny, resolveCheckpoint } from '../../workers/open.js';
 import { WorkerPool } from '../../workers/pool.js';
 import { readWritten } from '../../workers/written.js';
-import { calibrate } from '../calibrate.js';
-import { hashCheckpoint } from '../content-hash.js';
 import { Journal, takeName } from '../journal.js';
+import { layerStatistics, sideFiles, sourceHash } from '../layers-run.js';
+import { linearLayers, peakBytes, requireMemory, requireStats, type LinearLayer } from '../linear-layers.js';
 import { checkOutput, requireSpace, RESULT } from '../publish.js';
 import { readerWarnings } from '../reader-warnings.js';
 import { runSettings } from '../run-options.js';
 import { runJobs, type Job } from '../schedule.js';
-import { writeSideFiles } from '../write-side-files.js';
-import { layerBytes, outputInfos, parametersOf, planLayers, requireMemory, requireStats, sectionOf, type FactorizeOptions, type Layer } from './plan.js';
+import { layerBytes, outputInfos, parametersOf, sectionOf, type FactorizeOptions } from './plan.js';
 import { energyRank, sharedRanks, uniformRank, type RankTarget } from './ranks.js';
 import { keptShare, layerReport, type FactorizeReport } from './report.js';
 
 const JOB = 'factorize';
 const COPY_BYTES = 48 << 20;
-const STATISTICS = 'statistics.safetensors';
 /** What the process takes beside its tasks, measured. */
 const MAIN_BYTES = 240 << 20;
 
@@ -43,7 +40,7 @@ interface Run {
   readonly reader: CheckpointReader;
   readonly ref: CheckpointRef;
   readonly method: Factorizer;
-  readonly layers: readonly Layer[];
+  readonly layers: readonly LinearLayer[];
   readonly pool: WorkerPool;
   readonly journal: Journal<unknown>;
   readonly withGram: boolean;
@@ -55,9 +52,9 @@ export async function* factorize(o: FactorizeOptions): Pipeline<FactorizeReport>
   const method = (await loadMethod('factor', o.method.name)).create(o.method.params);
   await using reader = await openAny(o.checkpoint);
   yield* readerWarnings(JOB, reader);
-  const layers = planLayers(o, reader, await readModelConfig(reader));
+  const layers = linearLayers(o, reader, await readModelConfig(reader));
   const withGram = checkStats(o, method, layers);
-  requireMemory(o, method, layers, withGram);
+  requireMemory(o, layers, (l) => layerBytes(method, l, withGram));
   const predicted = predict(o, reader, method, layers, withGram);
   if (o.dryRun) return { ...report(o, reader, layers, predicted.ranks, new Map(), predicted.bytes), plan: predicted };
   requireSpace(o.out, predicted.bytes);
@@ -78,7 +75,7 @@ export async function* factorize(o: FactorizeOptions): Pipeline<FactorizeReport>
 }
 
 /** Whether layers come with their Gram matrix. */
-function checkStats(o: FactorizeOptions, method: Factorizer, layers: readonly Layer[]): boolean {
+function checkStats(o: FactorizeOptions, method: Factorizer, layers: readonly LinearLayer[]): boolean {
   if (o.stats === undefined) {
     if (method.needs.length > 0 && o.data === undefined) {
       throw new PithError('USAGE', { message: `--method ${o.method.name} reads statistics (${method.needs.join(', ')}): --stats or --dataset is missing` });
@@ -86,11 +83,11 @@ function checkStats(o: FactorizeOptions, method: Factorizer, layers: readonly La
     return o.data !== undefined && method.needs.includes('inputGram');
   }
   using stats = StatsFile.open(o.stats);
-  requireStats(stats, method, layers);
+  requireStats(stats, method.needs, layers);
   return layers.some((l) => stats.has(l.module, 'inputGram'));
 }
 
-function identityOf(o: FactorizeOptions, ref: CheckpointRef, layers: readonly Layer[]): object {
+function identityOf(o: FactorizeOptions, ref: CheckpointRef, layers: readonly LinearLayer[]): object {
   const { method, target, save, shardBytes, seed } = o;
   const stats = o.stats === undefined ? undefined : { file: o.stats, ...io.stat(o.stats) };
   const modules = layers.map((l) => l.module);
@@ -98,27 +95,26 @@ function identityOf(o: FactorizeOptions, ref: CheckpointRef, layers: readonly La
 }
 
 /** Ranks that follow from the shapes alone. */
-function fixedRanks(target: RankTarget, layers: readonly Layer[]): Ranks | undefined {
+function fixedRanks(target: RankTarget, layers: readonly LinearLayer[]): Ranks | undefined {
   if ('rank' in target) return layers.map(({ m, n }) => Math.min(target.rank, m, n));
   return 'ratio' in target && target.allocation === 'uniform' ? layers.map((l) => uniformRank(l, target.ratio)) : undefined;
 }
 
-function predict(o: FactorizeOptions, reader: CheckpointReader, method: Factorizer, layers: readonly Layer[], withGram: boolean) {
+function predict(o: FactorizeOptions, reader: CheckpointReader, method: Factorizer, layers: readonly LinearLayer[], withGram: boolean) {
   // where ranks follow from the weights, uniform ones are as large
   const ranks = fixedRanks(o.target, layers) ?? layers.map((l) => uniformRank(l, 'ratio' in o.target ? o.target.ratio : 1));
-  const bytes = sizeOf(outputInfos(o, reader, layers, ranks));
-  const tasks = layers.map((l) => layerBytes(method, l, withGram)).sort((a, b) => b - a);
-  let peakBytes = 0;
-  for (const b of tasks.slice(0, o.threads)) if (peakBytes + b <= o.maxMemoryBytes) peakBytes += b;
-  return { bytes, ranks, peakBytes: MAIN_BYTES + peakBytes };
+  const bytes = totalByteLength(outputInfos(o, reader, layers, ranks));
+  return { bytes, ranks, peakBytes: MAIN_BYTES + peakBytes(o, layers, (l) => layerBytes(method, l, withGram)) };
 }
-
-const sizeOf = (infos: readonly TensorInfo[]): number => infos.reduce((sum, t) => sum + byteLength(t.dtype, t.shape), 0);
 
 async function* run(r: Run): AsyncGenerator<ProgressEvent, FactorizeReport, void> {
   const { o, reader, layers, journal } = r;
-  const source = yield* sourceHash(r);
-  const stats = yield* statistics(r, source);
+  const layersRun = { ...r, job: JOB, spool: (name: string) => journal.spool(name) };
+  const before = journal.done.get('source') as string | undefined;
+  const source = yield* sourceHash(layersRun, before);
+  if (before === undefined) journal.append('source', source);
+  const stats = yield* layerStatistics(layersRun, r.method.needs, layers, source);
+  requirePlanned(r, stats);
   const ranks = fixedRanks(o.target, layers) ?? (yield* ranksOfSpectra(r, stats));
   const infos = outputInfos(o, reader, layers, ranks);
   const section = sectionOf(o, layers, ranks, source);
@@ -127,61 +123,25 @@ async function* run(r: Run): AsyncGenerator<ProgressEvent, FactorizeReport, void
   const shards = o.shardBytes === undefined ? {} : { shardBytes: o.shardBytes };
   const files = prepareFiles(out, infos, { single, resume: true, metadata: section.metadata, ...shards });
   const results = yield* writeAll(r, stats, ranks, files);
-  if (!single) {
-    // what an earlier run had copied already
-    const own = new Set(files.files);
-    for (const e of io.readdir(out)) if (!own.has(join(out, e.name))) io.remove(join(out, e.name));
-    await writeSideFiles(reader, out, section.config);
-  }
+  if (!single) await sideFiles(reader, out, files.files, section.config);
   files.finish();
   return { ...report(o, reader, layers, ranks, results, files.bytes), source };
 }
 
-/** The content hash of what is factorized, and whether the statistics are of it. */
-async function* sourceHash({ o, reader, ref, pool, journal }: Run): AsyncGenerator<ProgressEvent, string, void> {
-  const { maxMemoryBytes, signal } = o;
-  const before = journal.done.get('source') as string | undefined;
-  const source = before ?? (yield* hashCheckpoint(reader, ref, { job: JOB, pool, maxMemoryBytes, signal }));
-  if (o.stats !== undefined) {
-    using stats = StatsFile.open(o.stats);
-    stats.requireModel(source);
-  }
-  if (before === undefined) journal.append('source', source);
-  return source;
-}
-
-/** The statistics' file: the user's, or one that is taken on the text and gone with the run. */
-async function* statistics({ o, method, layers, journal, withGram }: Run, source: string): AsyncGenerator<ProgressEvent, string | undefined, void> {
-  if (o.stats !== undefined || o.data === undefined || method.needs.length === 0) return o.stats;
-  const out = journal.spool(STATISTICS);
-  if (io.stat(out) === undefined) {
-    const weights = new Set(layers.map((l) => l.weight.name));
-    const wanted = <S extends string>(names: readonly S[]): S[] => names.filter((s) => method.needs.includes(s as never));
-    yield* calibrate({
-      ...o,
-      out,
-      data: o.data.windows,
-      statistics: wanted(['inputSqNorm', 'inputAbsMean', 'inputGram'] as const),
-      fisher: wanted(['fisherRow', 'fisherA', 'fisherB'] as const),
-      selects: (weight) => weights.has(weight),
-      dryRun: false,
-      force: false,
-    });
-  }
-  using stats = StatsFile.open(out);
-  stats.requireModel(source);
-  requireStats(stats, method, layers);
+/** Tasks were planned with a Gram matrix, or without one. */
+function requirePlanned({ o, layers, withGram }: Run, file: string | undefined): void {
+  if (file === undefined || o.stats !== undefined) return;
+  using stats = StatsFile.open(file);
   if (withGram !== stats.has(layers[0]!.module, 'inputGram')) throw new PithError('INTERNAL', { message: 'other statistics than planned' });
-  return out;
 }
 
-function taskOf(r: Run, l: Layer, stats: string | undefined): FactorizeTask {
+function taskOf(r: Run, l: LinearLayer, stats: string | undefined): FactorizeTask {
   const tensor = { checkpoint: r.ref, name: l.weight.name };
   const { module, transposed } = l;
   return { type: 'factorize', settings: runSettings(r.o, 'cpu'), method: r.o.method, tensor, module, transposed, ...(stats === undefined ? {} : { stats }) };
 }
 
-const jobOf = <T extends FactorizeTask>(r: Run, l: Layer, task: T): Job<T> => ({
+const jobOf = <T extends FactorizeTask>(r: Run, l: LinearLayer, task: T): Job<T> => ({
   task,
   label: l.module,
   bytes: byteLength(l.weight.dtype, l.weight.shape),
@@ -278,7 +238,7 @@ function copies({ o, reader, ref, layers }: Run, taken: ReadonlySet<string>, ran
 function report(
   o: FactorizeOptions,
   reader: CheckpointReader,
-  layers: readonly Layer[],
+  layers: readonly LinearLayer[],
   ranks: Ranks,
   results: ReadonlyMap<string, Done>,
   bytes: number,
@@ -290,7 +250,7 @@ function report(
     method: o.method.name,
     save: o.save,
     bytes,
-    rawBytes: sizeOf(raw),
+    rawBytes: totalByteLength(raw),
     device: 'cpu',
     kept: keptShare(all),
     parameters: parametersOf(outputInfos({ save: 'factors' }, reader, layers, ranks)),

@@ -1,18 +1,14 @@
 /** What `pith factorize` will do, from headers alone: which layers, what the method needs of them, how much memory. */
-import { PithError } from '../../core/errors.js';
 import { DTYPES } from '../../core/dtype.js';
 import { byteLength } from '../../core/shape.js';
 import type { TensorInfo } from '../../core/tensor.js';
 import type { CheckpointReader } from '../../formats/checkpoint.js';
 import { factorNames, FACTORIZED_VERSION, METADATA_KEY, RANKS_KEY, SECTION_KEY } from '../../formats/factorized.js';
 import type { ConfigField } from '../../formats/config-fields.js';
-import type { StatsFile } from '../../formats/stats/file.js';
-import { isDense } from '../../kernels/lowrank/panel.js';
 import type { Factorizer } from '../../methods/kinds.js';
-import { isConv1d, modulesOf, type ModelConfig } from '../../models/modules.js';
-import { placeOf } from '../../models/place.js';
 import type { MethodRef } from '../../workers/messages.js';
 import type { CalibrateOptions } from '../calibrate-plan.js';
+import type { LinearLayer } from '../linear-layers.js';
 import type { RunOptions } from '../run-options.js';
 import type { RankTarget } from './ranks.js';
 
@@ -33,73 +29,21 @@ export interface FactorizeOptions extends RunOptions {
   readonly shardBytes?: number;
 }
 
-export interface Layer {
-  readonly module: string;
-  readonly weight: TensorInfo;
-  readonly bias?: string;
-  /** Stored as (in, out). */
-  readonly transposed: boolean;
-  /** Outputs and inputs. */
-  readonly m: number;
-  readonly n: number;
-}
-
-/** Linear layers of the model's blocks. USAGE (64) when none is selected, DTYPE_UNSUPPORTED (65) for one whose type has no factors. */
-export function planLayers(o: Pick<FactorizeOptions, 'checkpoint' | 'selects'>, reader: CheckpointReader, config: ModelConfig): Layer[] {
-  const linears = modulesOf(reader.infos, config).modules.filter((m) => m.kind === 'linear' && placeOf(m.weight).layer !== undefined);
-  const chosen = linears.filter((m) => o.selects(m.weight));
-  if (chosen.length === 0) {
-    const names = linears.length === 0 ? 'it has none in its blocks' : `the names are as "${linears[0]!.weight}"`;
-    throw new PithError('USAGE', { message: `${o.checkpoint}: no linear layer is selected; ${names}` });
-  }
-  return chosen.map(({ weight: name, bias, path }) => {
-    const weight = reader.infos.get(name)!;
-    if (!isDense(weight.dtype)) {
-      throw new PithError('DTYPE_UNSUPPORTED', { file: o.checkpoint, tensor: name, got: weight.dtype, message: 'factors are made of BF16, F16 or F32' });
-    }
-    const transposed = isConv1d(path, config);
-    const [rows, columns] = weight.shape as [number, number];
-    const [m, n] = transposed ? [columns, rows] : [rows, columns];
-    return { module: name.slice(0, -'.weight'.length), weight, ...(bias === undefined ? {} : { bias }), transposed, m, n };
-  });
-}
-
-/** STATS_MISSING (65) names the first statistic that is not there and the flag that takes it; SHAPE_MISMATCH those of other layers. */
-export function requireStats(stats: StatsFile, method: Factorizer, layers: readonly Layer[]): void {
-  for (const { module, m, n } of layers) stats.require(module, method.needs, { in: n, out: m });
-}
-
 const SCRATCH_BYTES = 16 << 20;
 
 /** Host memory of one layer's task at most. */
-export function layerBytes(method: Factorizer, { m, n }: Layer, withGram: boolean): number {
+export function layerBytes(method: Factorizer, { m, n }: LinearLayer, withGram: boolean): number {
   const sizes = { inputSqNorm: n, inputAbsMean: n, inputGram: n * n, fisherRow: m, fisherA: n * n, fisherB: m * m };
   const statistics = new Set([...method.needs, ...(withGram ? (['inputGram'] as const) : [])]);
   const read = [...statistics].reduce((sum, s) => sum + 4 * sizes[s], 0);
   return SCRATCH_BYTES + 8 * m * n + read + Math.max(method.memoryBytes(m, n), 16 * m * n);
 }
 
-/** MEMORY_BUDGET (64) when the largest layer does not fit. */
-export function requireMemory(
-  o: Pick<FactorizeOptions, 'checkpoint' | 'maxMemoryBytes'>,
-  method: Factorizer,
-  layers: readonly Layer[],
-  withGram: boolean,
-): void {
-  const largest = layers.reduce((a, b) => (layerBytes(method, a, withGram) >= layerBytes(method, b, withGram) ? a : b));
-  const bytes = layerBytes(method, largest, withGram);
-  if (bytes <= o.maxMemoryBytes) return;
-  const megabytes = (v: number): string => `${Math.ceil(v / 1e6)} MB`;
-  throw new PithError('MEMORY_BUDGET', {
-    message: `${o.checkpoint}: "${largest.module}" takes ${megabytes(bytes)}, --max-memory is ${megabytes(o.maxMemoryBytes)}`,
-  });
-}
-
 /** The output's tensors, when every layer's rank is known (undefined: it stays as it is). */
 export function outputInfos(
   o: Pick<FactorizeOptions, 'save'>,
   reader: CheckpointReader,
-  layers: readonly Layer[],
+  layers: readonly LinearLayer[],
   ranks: readonly (number | undefined)[],
 ): TensorInfo[] {
   if (o.save === 'dense') return [...reader.infos.values()];
@@ -129,7 +73,7 @@ export interface Section {
 
 export function sectionOf(
   o: Pick<FactorizeOptions, 'method' | 'save'>,
-  layers: readonly Layer[],
+  layers: readonly LinearLayer[],
   ranks: readonly (number | undefined)[],
   source: string,
 ): Section {

@@ -1,5 +1,5 @@
 /** What `pith factorize` says of its result. */
-import type { Layer } from './plan.js';
+import type { LinearLayer } from '../linear-layers.js';
 import { factorParameters } from './ranks.js';
 import type { FactorizeResult } from '../../workers/messages.js';
 
@@ -44,7 +44,7 @@ export interface FactorizeReport {
   readonly plan?: FactorizePrediction;
 }
 
-export function layerReport(l: Layer, rank: number | undefined, r: FactorizeResult | undefined): FactorizedLayer {
+export function layerReport(l: LinearLayer, rank: number | undefined, r: FactorizeResult | undefined): FactorizedLayer {
   const { module: name, m, n } = l;
   const kept = rank === undefined ? 1 : factorParameters(l, rank) / (m * n);
   const { error = 0, weightError = 0, outputError, facts = {} } = r ?? {};

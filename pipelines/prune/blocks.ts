@@ -1,6 +1,6 @@
 /** Block by block: a block's statistics are taken on what the pruned blocks before it give, then its layers are pruned. */
 import type { ProgressEvent } from '../../core/events.js';
-import { byteLength } from '../../core/shape.js';
+import { byteLength, totalByteLength } from '../../core/shape.js';
 import { prepareFiles } from '../../formats/safetensors/prepared.js';
 import { INPUT_STATISTICS, statInfo } from '../../formats/stats/schema.js';
 import type { LinearShape, ModelRef, ModelShapeResult, PruneResult, PruneTask, RunSettings } from '../../workers/messages.js';
@@ -10,7 +10,6 @@ import type { CalibrationData } from '../calibration-data.js';
 import type { LinearLayer } from '../linear-layers.js';
 import { sequentialSteps, type SequentialOptions } from '../sequential.js';
 import type { PruneOptions, Pruners } from './plan.js';
-import { sizeOf } from './plan.js';
 import { JOB, layerJob, outputNames, partsOf, type Output, type Run } from './run.js';
 
 /** The model, the text and how memory is shared, before any data is passed through. */
@@ -40,8 +39,8 @@ export function planBlocks(
   const groups = shape.blocks.map((b) => b.groups.map((g) => ({ ...g, modules: g.modules.filter((m) => own.has(m)) })).filter((g) => g.modules.length > 0));
   const request: Omit<MemoryRequest, 'maxMemoryBytes' | 'groups' | 'source'> = { longest, gram: needs.includes('inputGram'), backward: false };
   const memory = shareMemory(shape, { ...request, maxMemoryBytes: o.maxMemoryBytes, groups, source: o.checkpoint });
-  const statistics = groups.map((b) => sizeOf(b.flatMap((g) => needs.map((s) => statInfo(g.modules[0]!, s, { in: g.in, out: 0 })))));
-  const overlays = modules.map((b) => sizeOf(b.map((m) => own.get(m.module)!.weight)));
+  const statistics = groups.map((b) => totalByteLength(b.flatMap((g) => needs.map((s) => statInfo(g.modules[0]!, s, { in: g.in, out: 0 })))));
+  const overlays = modules.map((b) => totalByteLength(b.map((m) => own.get(m.module)!.weight)));
   const states = hiddenBytes({ shape, tokens: { file: '', lengths: data.sequences.map((s) => s.length) } });
   const spoolBytes = 2 * states + Math.max(0, ...statistics) + Math.max(0, ...overlays);
   return { ...from, modules, memory, peakBytes: passBytes(shape, memory, request), spoolBytes };

@@ -1,9 +1,8 @@
 /** What `pith prune` will do, from headers alone: which layers, by what, how much memory and disk. */
 import { PithError } from '../../core/errors.js';
-import { byteLength, elementCount, sameShape } from '../../core/shape.js';
+import { elementCount, sameShape } from '../../core/shape.js';
 import type { TensorInfo } from '../../core/tensor.js';
 import type { CheckpointReader } from '../../formats/checkpoint.js';
-import type { StatsFile } from '../../formats/stats/file.js';
 import { panelRows } from '../../kernels/sparse/splitting.js';
 import { loadMethod } from '../../methods/index.js';
 import type { LayerStat, Pruner, Sparsity } from '../../methods/kinds.js';
@@ -83,11 +82,6 @@ export const isGlobal = (o: Pick<PruneOptions, 'choose'>): boolean => 'target' i
 /** Block by block, on what the pruned blocks before give. */
 export const inBlocks = (o: PruneOptions, needs: readonly LayerStat[]): boolean => o.data !== undefined && !o.oneShot && needs.length > 0;
 
-/** STATS_MISSING (65) names the first statistic that is not there; SHAPE_MISMATCH those of other layers. */
-export function requireStats(stats: StatsFile, needs: readonly LayerStat[], layers: readonly LinearLayer[]): void {
-  for (const { module, m, n } of layers) stats.require(module, needs, { in: n, out: m });
-}
-
 /** TENSOR_MISSING, SHAPE_MISMATCH (65): another checkpoint, or masks, have every layer. */
 export function requireLayers(reader: CheckpointReader, layers: readonly LinearLayer[]): void {
   for (const { weight } of layers) {
@@ -111,19 +105,6 @@ export function layerBytes({ chooser, updater, needs }: Omit<Pruners, 'choose'>,
   const judge = 16 * m * n + m * n + (withGram ? 4 * n * n : 4 * n) + 3 * 4 * panelRows(m, n) * n;
   return SCRATCH_BYTES + Math.max(work, judge);
 }
-
-/** MEMORY_BUDGET (64) when the largest layer does not fit. */
-export function requireMemory(o: Pick<PruneOptions, 'checkpoint' | 'maxMemoryBytes'>, p: Pruners, layers: readonly LinearLayer[], withGram: boolean): void {
-  const largest = layers.reduce((a, b) => (layerBytes(p, a, withGram) >= layerBytes(p, b, withGram) ? a : b));
-  const bytes = layerBytes(p, largest, withGram);
-  if (bytes <= o.maxMemoryBytes) return;
-  const megabytes = (v: number): string => `${Math.ceil(v / 1e6)} MB`;
-  throw new PithError('MEMORY_BUDGET', {
-    message: `${o.checkpoint}: "${largest.module}" takes ${megabytes(bytes)}, --max-memory is ${megabytes(o.maxMemoryBytes)}`,
-  });
-}
-
-export const sizeOf = (infos: Iterable<TensorInfo>): number => [...infos].reduce((sum, t) => sum + byteLength(t.dtype, t.shape), 0);
 
 /** One byte a weight, under the weight's name. */
 export const maskInfos = (layers: readonly LinearLayer[]): TensorInfo[] =>

@@ -1,7 +1,8 @@
 /** `pith prune`: a checkpoint whose linear layers have zeros where a method or a mask wants them. */
-import { basename, join } from 'node:path';
+import { basename } from 'node:path';
 import { PithError } from '../../core/errors.js';
 import type { Pipeline, ProgressEvent } from '../../core/events.js';
+import { totalByteLength } from '../../core/shape.js';
 import { pithVersion } from '../../core/version.js';
 import type { CheckpointReader } from '../../formats/checkpoint.js';
 import * as io from '../../formats/io.js';
@@ -11,27 +12,24 @@ import { readModelConfig } from '../../workers/adapted-reader.js';
 import type { CheckpointRef, PruneResult } from '../../workers/messages.js';
 import { checkpointName, openAny, resolveCheckpoint } from '../../workers/open.js';
 import { WorkerPool } from '../../workers/pool.js';
-import { calibrate } from '../calibrate.js';
 import { deltaEncode } from '../delta-encode.js';
 import { hashTokens } from '../calibrate-plan.js';
-import { hashCheckpoint } from '../content-hash.js';
 import { Journal, takeName } from '../journal.js';
-import { linearLayers, type LinearLayer } from '../linear-layers.js';
+import { layerStatistics, sideFiles, sourceHash } from '../layers-run.js';
+import { linearLayers, peakBytes, requireMemory, requireStats, type LinearLayer } from '../linear-layers.js';
 import { modelRef } from '../model-ref.js';
 import { checkOutput, requireSpace, RESULT } from '../publish.js';
 import { readerWarnings } from '../reader-warnings.js';
 import { resolveRunDevice, runSettings } from '../run-options.js';
 import type { StepDone } from '../steps.js';
-import { writeSideFiles } from '../write-side-files.js';
 import { planBlocks, pruneBlocks, type BlockPlan } from './blocks.js';
 import { pruneLayers } from './layers.js';
-import { inBlocks, layerBytes, loadPruners, maskBytes, ratioOf, requireLayers, requireMemory, requireStats, sizeOf, structureOf, type PruneOptions, type Pruners } from './plan.js'; // prettier-ignore
+import { inBlocks, layerBytes, loadPruners, maskBytes, ratioOf, requireLayers, structureOf, type PruneOptions, type Pruners } from './plan.js'; // prettier-ignore
 import { achieved, doubts, tensorReport, type PrunePrediction, type PruneReport } from './report.js';
 import { copyOthers, JOB, MASK, prepareOutput, SPARSE, type Run } from './run.js';
 
 /** What the process takes beside its tasks, measured. */
 const MAIN_BYTES = 240 << 20;
-const STATISTICS = 'statistics.safetensors';
 const MASK_PUBLISHED = 'mask published';
 
 export async function* prune(given: PruneOptions): Pipeline<PruneReport> {
@@ -45,7 +43,7 @@ export async function* prune(given: PruneOptions): Pipeline<PruneReport> {
   const masks = await openOthers('masks' in o.choose ? o.choose.masks : [], layers);
   const [base] = await openOthers(o.base === undefined ? [] : [o.base], layers);
   const withGram = checkStats(o, pruners, layers);
-  requireMemory(o, pruners, layers, withGram);
+  requireMemory(o, layers, (l) => layerBytes(pruners, l, withGram));
   await using pool = new WorkerPool({ threads: o.threads });
   const blocks = inBlocks(o, pruners.needs) ? await prepareBlocks(o, reader, pool, pruners, layers) : undefined;
   const predicted = predict(o, reader, pruners, layers, withGram, blocks);
@@ -151,27 +149,24 @@ function predict(
   withGram: boolean,
   blocks: BlockPlan | undefined,
 ): PrunePrediction {
-  const tasks = layers.map((l) => layerBytes(pruners, l, withGram)).sort((a, b) => b - a);
-  let peakBytes = 0;
-  for (const b of tasks.slice(0, o.threads)) if (peakBytes + b <= o.maxMemoryBytes) peakBytes += b;
-  peakBytes = MAIN_BYTES + Math.max(peakBytes, blocks?.peakBytes ?? 0);
+  const layersPeak = peakBytes(o, layers, (l) => layerBytes(pruners, l, withGram));
   const spoolBytes = (blocks?.spoolBytes ?? 0) + (o.saveMask === undefined ? 0 : maskBytes(layers));
-  return { bytes: sizeOf(reader.infos.values()), spoolBytes, peakBytes };
+  return { bytes: totalByteLength(reader.infos.values()), spoolBytes, peakBytes: MAIN_BYTES + Math.max(layersPeak, blocks?.peakBytes ?? 0) };
 }
 
 async function* run(r: Run, blocks: BlockPlan | undefined): AsyncGenerator<ProgressEvent, PruneReport, void> {
   const { o, reader, layers, pruners, journal } = r;
-  const source = yield* sourceHash(r);
+  const layersRun = { ...r, job: JOB, spool: (name: string) => journal.spool(name) };
+  const before = journal.done.get('source')?.result as string | undefined;
+  const source = yield* sourceHash(layersRun, before);
+  if (before === undefined) journal.append('source', { parts: [], result: source });
   const out = prepareOutput(r, metadataOf(r, source, 0));
-  const results = blocks === undefined ? yield* pruneLayers(r, out, yield* statistics(r, source)) : yield* pruneBlocks(r, out, blocks, source);
+  const results =
+    blocks === undefined
+      ? yield* pruneLayers(r, out, yield* layerStatistics(layersRun, pruners.needs, layers, source))
+      : yield* pruneBlocks(r, out, blocks, source);
   yield* copyOthers(r, out);
-  if (o.save === 'sparse' || !o.out.endsWith('.safetensors')) {
-    // what an earlier run had copied already
-    const folder = journal.spool(RESULT);
-    const own = new Set(out.files.files);
-    for (const e of io.readdir(folder)) if (!own.has(join(folder, e.name))) io.remove(join(folder, e.name));
-    await writeSideFiles(reader, folder);
-  }
+  if (o.save === 'sparse' || !o.out.endsWith('.safetensors')) await sideFiles(reader, journal.spool(RESULT), out.files.files);
   out.files.restate(metadataOf(r, source, achieved(results.values())));
   out.files.finish();
   out.mask?.finish();
@@ -194,35 +189,6 @@ async function* encodeSparse({ o, journal }: Run): AsyncGenerator<ProgressEvent,
     selects: () => true,
   });
   return bytes;
-}
-
-/** The content hash of what is pruned, and whether the statistics are of it. */
-async function* sourceHash({ o, reader, ref, pool, journal }: Run): AsyncGenerator<ProgressEvent, string, void> {
-  const { maxMemoryBytes, signal } = o;
-  const before = journal.done.get('source')?.result as string | undefined;
-  const source = before ?? (yield* hashCheckpoint(reader, ref, { job: JOB, pool, maxMemoryBytes, signal }));
-  if (o.stats !== undefined) {
-    using stats = StatsFile.open(o.stats);
-    stats.requireModel(source);
-  }
-  if (before === undefined) journal.append('source', { parts: [], result: source });
-  return source;
-}
-
-/** The statistics' file: the user's, or one that is taken on the text, on the model as it is, and gone with the run. */
-async function* statistics({ o, pruners, layers, journal }: Run, source: string): AsyncGenerator<ProgressEvent, string | undefined, void> {
-  const { needs } = pruners;
-  if (o.stats !== undefined || o.data === undefined || needs.length === 0) return o.stats;
-  const out = journal.spool(STATISTICS);
-  if (io.stat(out) === undefined) {
-    const weights = new Set(layers.map((l) => l.weight.name));
-    const selects = (weight: string): boolean => weights.has(weight);
-    yield* calibrate({ ...o, out, data: o.data.windows, statistics: needs, fisher: [], selects, dryRun: false, force: false });
-  }
-  using stats = StatsFile.open(out);
-  stats.requireModel(source);
-  requireStats(stats, needs, layers);
-  return out;
 }
 
 /** What the output says of itself. The share of zeros is known at the end, and has as many digits at the start. */
@@ -268,7 +234,7 @@ function report(
     sparsity: achieved(results.values()),
     mode: modeOf(o, pruners),
     bytes: 0,
-    rawBytes: sizeOf(reader.infos.values()),
+    rawBytes: totalByteLength(reader.infos.values()),
     device: 'cpu',
     ...(o.saveMask === undefined ? {} : { mask: o.saveMask }),
     layers: layers.length,
