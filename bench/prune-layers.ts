@@ -15,7 +15,7 @@ import { SafetensorsFile } from '../formats/safetensors/file.js';
 import { buildHeader, canonicalOrder } from '../formats/safetensors/layout.js';
 import { StatsFile } from '../formats/stats/file.js';
 import { matrixOps } from '../kernels/linalg/matrix-ops.js';
-import { layerError } from '../kernels/sparse/layer-error.js';
+import { layerError } from '../kernels/linalg/layer-error.js';
 import type { Ctx } from '../methods/define.js';
 import { loadMethod } from '../methods/index.js';
 import type { Sparsity } from '../methods/kinds.js';

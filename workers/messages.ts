@@ -320,12 +320,7 @@ export interface FactorizeTask {
   readonly type: 'factorize';
   readonly settings: RunSettings;
   readonly method: MethodRef;
-  readonly tensor: TensorRef;
-  readonly module: string;
-  /** Stored as (in, out). */
-  readonly transposed: boolean;
-  /** A statistics file. */
-  readonly stats?: string;
+  readonly layer: LayerRef;
   /** Absent: only the singular values are wanted. */
   readonly rank?: number;
   /** Where ALinear (out, rank) and BLinear (rank, in) go; or their product, in the weight's own orientation. */

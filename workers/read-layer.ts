@@ -2,7 +2,7 @@
 import { PithError } from '../core/errors.js';
 import { StatsFile } from '../formats/stats/file.js';
 import { transposed } from '../kernels/linalg/matrix-ops.js';
-import type { LayerStat, LayerStats, LayerWeight } from '../methods/kinds.js';
+import type { FactorStat, FactorStats, LayerWeight } from '../methods/kinds.js';
 import type { CheckpointRef, LayerRef } from './messages.js';
 import { readF32 } from './read-matrix.js';
 import { sourceOf } from './sources.js';
@@ -31,7 +31,7 @@ async function readWeight(state: WorkerState, layer: LayerRef, from: CheckpointR
 }
 
 /** Only these statistics, each the caller's own. NOT_FINITE (65) names the module. */
-export function readLayerStats({ stats, module }: LayerRef, needs: Iterable<LayerStat>): LayerStats {
+export function readLayerStats({ stats, module }: LayerRef, needs: Iterable<FactorStat>): FactorStats {
   if (stats === undefined) return { tokens: 0 };
   using file = StatsFile.open(stats);
   const values = Object.fromEntries([...needs].map((s) => [s, file.read(module, s)]));
@@ -41,8 +41,19 @@ export function readLayerStats({ stats, module }: LayerRef, needs: Iterable<Laye
   return { tokens: file.has(module, 'tokens') ? file.tokens(module) : 0, ...values };
 }
 
+/** NOT_FINITE of `work` names the layer. */
+export async function namingLayer<T>({ tensor }: LayerRef, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof PithError) || error.code !== 'NOT_FINITE') throw error;
+    const message = `tensor "${tensor.name}" of ${tensor.checkpoint.path}: ${String(error.details['message'])}`;
+    throw new PithError('NOT_FINITE', { message }, { cause: error });
+  }
+}
+
 /** Whether the statistics have it of this layer. */
-export function layerHas({ stats, module }: LayerRef, statistic: LayerStat): boolean {
+export function layerHas({ stats, module }: LayerRef, statistic: FactorStat): boolean {
   if (stats === undefined) return false;
   using file = StatsFile.open(stats);
   return file.has(module, statistic);

@@ -30,6 +30,13 @@ export class PlaceWriter implements Disposable {
   }
 }
 
+/** All of it at once. */
+export function writePlace(place: FilePlace, bytes: Uint8Array): Written {
+  using writer = new PlaceWriter(place);
+  writer.write(bytes);
+  return writer.written;
+}
+
 /** What lies there now, or undefined when the file is shorter. */
 export function readWritten({ file, position }: FilePlace, bytes: number): Written | undefined {
   const s = io.stat(file);

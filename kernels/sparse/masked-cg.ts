@@ -1,6 +1,6 @@
 /** Least squares on a fixed support, from a good start: conjugate gradients, each row a system of its own. */
 import type { MatrixOps } from '../linalg/matrix-ops.js';
-import { panelRows } from './splitting.js';
+import { panelRows } from '../linalg/row-panels.js';
 
 /**
  * Minimizes tr(X A X^T) - 2 tr(X T^T) over the X whose zeros the mask says, in place; x, t: (m, n), a: (n, n) symmetric positive definite.

@@ -5,9 +5,7 @@
  *   S = V + U;   R = T + rho (Z - U) = T + rho S where kept, T - rho S where removed;   V = R (A + rho I)^-1
  * Rows are independent but for the mask, so all is done in row panels, V in place. Matrices are (m, n), row-major f32.
  */
-
-/** A panel's values, and its least rows: each GEMM packs the whole inverse anew, which many rows share. */
-const PANEL = { values: 1 << 21, rows: 512 } as const;
+import { panelRows } from '../linalg/row-panels.js';
 
 export interface Splitting {
   readonly m: number;
@@ -49,5 +47,3 @@ export function solveSplit({ m, n, v, t, s, mask }: Splitting, rho: number, appl
     apply(scratch, count, v.subarray(from, to));
   }
 }
-
-export const panelRows = (m: number, n: number): number => Math.max(1, Math.min(m, Math.max(PANEL.rows, Math.floor(PANEL.values / Math.max(1, n)))));

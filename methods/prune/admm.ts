@@ -11,7 +11,7 @@
 import * as z from 'zod';
 import { matrixOps } from '../../kernels/linalg/matrix-ops.js';
 import { solveAdmm } from '../../kernels/sparse/admm.js';
-import { panelRows } from '../../kernels/sparse/splitting.js';
+import { panelRows } from '../../kernels/linalg/row-panels.js';
 import type { Ctx, Method } from '../define.js';
 import type { KeepMask, LayerStats, LayerWeight, Pruned, Pruner, Sparsity } from '../kinds.js';
 import { inLayer, requireFinite, requireTarget, statOf, updateFacts } from '../layer-input.js';

@@ -136,9 +136,9 @@ function requirePlanned({ o, layers, withGram }: Run, file: string | undefined):
 }
 
 function taskOf(r: Run, l: LinearLayer, stats: string | undefined): FactorizeTask {
-  const tensor = { checkpoint: r.ref, name: l.weight.name };
   const { module, transposed } = l;
-  return { type: 'factorize', settings: runSettings(r.o, 'cpu'), method: r.o.method, tensor, module, transposed, ...(stats === undefined ? {} : { stats }) };
+  const layer = { tensor: { checkpoint: r.ref, name: l.weight.name }, module, transposed, ...(stats === undefined ? {} : { stats }) };
+  return { type: 'factorize', settings: runSettings(r.o, 'cpu'), method: r.o.method, layer };
 }
 
 const jobOf = <T extends FactorizeTask>(r: Run, l: LinearLayer, task: T): Job<T> => ({
@@ -205,10 +205,10 @@ async function* writeAll(r: Run, stats: string | undefined, ranks: Ranks, files:
     return {
       type: 'tensor.done',
       job: JOB,
-      tensor: job.task.tensor.name,
+      tensor: job.task.layer.tensor.name,
       method: o.method.name,
       bytes,
-      rawBytes: byteLength(...shapeOf(reader, job.task.tensor.name)),
+      rawBytes: byteLength(...shapeOf(reader, job.task.layer.tensor.name)),
     };
   });
   return results;

@@ -3,7 +3,7 @@ import { PithError } from '../../core/errors.js';
 import { elementCount, sameShape } from '../../core/shape.js';
 import type { TensorInfo } from '../../core/tensor.js';
 import type { CheckpointReader } from '../../formats/checkpoint.js';
-import { panelRows } from '../../kernels/sparse/splitting.js';
+import { panelRows } from '../../kernels/linalg/row-panels.js';
 import { loadMethod } from '../../methods/index.js';
 import type { LayerStat, Pruner, Sparsity } from '../../methods/kinds.js';
 import type { MaskRule, MethodRef } from '../../workers/messages.js';

@@ -8,7 +8,7 @@ import { prepareFiles } from '../../formats/safetensors/prepared.js';
 import { openCheckpoint } from '../../formats/open-checkpoint.js';
 import { StatsFile } from '../../formats/stats/file.js';
 import { matrixOps, transposed } from '../../kernels/linalg/matrix-ops.js';
-import { prunedError } from '../../kernels/sparse/pruned-error.js';
+import { changeError } from '../../kernels/linalg/change-error.js';
 import { deltaRestore } from '../../pipelines/delta-restore.js';
 import { prune } from '../../pipelines/prune/prune.js';
 import type { PruneReport } from '../../pipelines/prune/report.js';
@@ -83,7 +83,7 @@ describe('pipelines/prune', function () {
         const [old, own] = [before.tensors.get(t.name)!, after.tensors.get(t.name)!];
         const as = (v: Float32Array): Float32Array => (turned ? transposed(v, t.n, t.m) : v);
         const gram = s.read(t.name.slice(0, -'.weight'.length), 'inputGram');
-        expect(t.error).to.be.closeTo(prunedError(ops, as(old.values), as(own.values), t.m, t.n, { gram }).error, 1e-9);
+        expect(t.error).to.be.closeTo(changeError(ops, as(old.values), as(own.values), t.m, t.n, { gram }).error, 1e-9);
         // by the norms of the inputs, not of the outputs
         const norms = s.read(t.name.slice(0, -'.weight'.length), 'inputSqNorm');
         const [w, what] = [as(old.values), as(own.values)];

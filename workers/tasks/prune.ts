@@ -4,15 +4,15 @@ import { PithError } from '../../core/errors.js';
 import { sameShape } from '../../core/shape.js';
 import type { DenseDType } from '../../kernels/lowrank/panel.js';
 import { matrixOps, transposed } from '../../kernels/linalg/matrix-ops.js';
-import { prunedError, type ErrorMeasure } from '../../kernels/sparse/pruned-error.js';
+import { changeError, type ErrorMeasure } from '../../kernels/linalg/change-error.js';
 import { cutMask, scoreKeys } from '../../kernels/sparse/score-keys.js';
 import { loadMethod } from '../../methods/index.js';
 import type { Ctx } from '../../methods/define.js';
 import type { KeepMask, Pruned, Pruner } from '../../methods/kinds.js';
-import type { CheckpointRef, FilePlace, LayerRef, MethodRef, PruneResult, PruneTask, Written } from '../messages.js';
-import { layerHas, readLayer, readLayerStats, readTunedLayer } from '../read-layer.js';
+import type { CheckpointRef, LayerRef, MethodRef, PruneResult, PruneTask } from '../messages.js';
+import { layerHas, namingLayer, readLayer, readLayerStats, readTunedLayer } from '../read-layer.js';
 import type { TaskControl, WorkerState } from '../state.js';
-import { PlaceWriter } from '../written.js';
+import { writePlace } from '../written.js';
 
 interface Run {
   readonly state: WorkerState;
@@ -36,8 +36,8 @@ export async function prune(state: WorkerState, task: PruneTask, control: TaskCo
   const info = (await state.reader(layer.tensor.checkpoint)).infos.get(layer.tensor.name)!;
   const [rows, columns] = info.shape as [number, number];
   const bytes = encodeAs(info.dtype as DenseDType, layer.transposed ? transposed(done.w, columns, rows) : done.w);
-  const written = task.places.map((place) => write(place, bytes));
-  const maskWritten = task.mask === undefined ? undefined : write(task.mask, layer.transposed ? turnedBytes(done.mask, columns, rows) : done.mask);
+  const written = task.places.map((place) => writePlace(place, bytes));
+  const maskWritten = task.mask === undefined ? undefined : writePlace(task.mask, layer.transposed ? turnedBytes(done.mask, columns, rows) : done.mask);
   // judged by what is read back
   const stored = decodeF32(info.dtype, bytes);
   const { error, of } = await errorOf(run, layer.transposed ? transposed(stored, rows, columns) : stored);
@@ -67,7 +67,7 @@ async function choose(run: Run): Promise<Pruned> {
   const { method, target } = task.choose;
   const pruner = await prunerOf(method);
   const stats = readLayerStats(task.layer, pruner.needs);
-  if (target.group !== 'cut') return named(task.layer, () => pruner.prune(ctx, layer, stats, target));
+  if (target.group !== 'cut') return namingLayer(task.layer, () => pruner.prune(ctx, layer, stats, target));
   const scores = pruner.scores?.(ctx, layer, stats);
   if (scores === undefined) throw new PithError('INTERNAL', { message: `"${method.name}" gives no scores` });
   return masked(layer.w, cutMask(scoreKeys(scores), target.key, target.ties));
@@ -78,19 +78,8 @@ async function update({ state, task, control, ctx }: Run, method: MethodRef, { m
   const pruner = await prunerOf(method);
   const layer = await readLayer(state, task.layer, quiet(control));
   const stats = readLayerStats(task.layer, pruner.needs);
-  const done = await named(task.layer, () => pruner.update!(ctx, layer, stats, mask));
+  const done = await namingLayer(task.layer, () => pruner.update!(ctx, layer, stats, mask));
   return { ...done, facts: { ...facts, ...done.facts } };
-}
-
-/** NOT_FINITE names the layer. */
-async function named<T>({ tensor }: LayerRef, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    if (!(error instanceof PithError) || error.code !== 'NOT_FINITE') throw error;
-    const message = `tensor "${tensor.name}" of ${tensor.checkpoint.path}: ${String(error.details['message'])}`;
-    throw new PithError('NOT_FINITE', { message }, { cause: error });
-  }
 }
 
 /** In place; what is removed is +0. */
@@ -121,13 +110,7 @@ function turnedBytes(bytes: Uint8Array, rows: number, columns: number): Uint8Arr
   return out;
 }
 
-function write(place: FilePlace, bytes: Uint8Array): Written {
-  using writer = new PlaceWriter(place);
-  writer.write(bytes);
-  return writer.written;
-}
-
-async function errorOf({ state, task, control, ctx }: Run, what: Float32Array): Promise<ReturnType<typeof prunedError>> {
+async function errorOf({ state, task, control, ctx }: Run, what: Float32Array): Promise<ReturnType<typeof changeError>> {
   const { m, n, w } = await readLayer(state, task.layer, quiet(control));
   const by = (['inputGram', 'inputSqNorm'] as const).find((s) => layerHas(task.layer, s));
   const stats = readLayerStats(task.layer, by === undefined ? [] : [by]);
@@ -135,5 +118,5 @@ async function errorOf({ state, task, control, ctx }: Run, what: Float32Array): 
     ...(stats.inputGram === undefined ? {} : { gram: stats.inputGram }),
     ...(stats.inputSqNorm === undefined ? {} : { squares: stats.inputSqNorm }),
   };
-  return prunedError(await matrixOps(ctx), w, what, m, n, measure);
+  return changeError(await matrixOps(ctx), w, what, m, n, measure);
 }

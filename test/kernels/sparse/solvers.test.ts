@@ -6,7 +6,7 @@ import { solveSpd } from '../../../kernels/linalg/solve.js';
 import { inverseFactor, invertDamped } from '../../../kernels/linalg/spd-inverse.js';
 import { solveAdmm } from '../../../kernels/sparse/admm.js';
 import { solveAlps } from '../../../kernels/sparse/alps.js';
-import { layerError } from '../../../kernels/sparse/layer-error.js';
+import { layerError } from '../../../kernels/linalg/layer-error.js';
 import { solveObs } from '../../../kernels/sparse/obs.js';
 import type { Sparsity } from '../../../kernels/sparse/sparsity.js';
 import { distance, frobenius, naiveProduct } from '../../support/random-matrix.js';

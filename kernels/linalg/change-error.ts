@@ -9,7 +9,7 @@ export interface ErrorMeasure {
   readonly squares?: Float32Array;
 }
 
-export interface PrunedError {
+export interface ChangeError {
   readonly error: number;
   readonly of: 'output' | 'diagonal' | 'weight';
 }
@@ -18,7 +18,7 @@ export interface PrunedError {
  * sqrt(tr(D G D^T) / tr(W G W^T)), D = What - W: the output's error ||X D^T||_F / ||X W^T||_F. With squares alone G is their diagonal, with neither
  * it is I. w, what: (m, n).
  */
-export function prunedError(ops: MatrixOps, w: Float32Array, what: Float32Array, m: number, n: number, { gram, squares }: ErrorMeasure): PrunedError {
+export function changeError(ops: MatrixOps, w: Float32Array, what: Float32Array, m: number, n: number, { gram, squares }: ErrorMeasure): ChangeError {
   if (gram !== undefined) return { error: layerError(w, what, m, n, gram, ops), of: 'output' };
   let [lost, whole] = [0, 0];
   for (let i = 0; i < w.length; i++) {

@@ -1,6 +1,6 @@
 /** How far a layer's outputs move: sqrt(tr(D G D^T) / tr(W G W^T)), D = What - W. */
 import type { MatrixOps } from '../linalg/matrix-ops.js';
-import { panelRows } from './splitting.js';
+import { panelRows } from './row-panels.js';
 
 /** (m, n) f32 each, gram: (n, n); products in f32, sums in f64. 0 where the layer's outputs are 0. */
 export function layerError(w: Float32Array, what: Float32Array, m: number, n: number, gram: Float32Array, ops: MatrixOps): number {

@@ -2,11 +2,11 @@
 import { expect } from 'chai';
 import { Rng } from '../../../core/rng.js';
 import { matrixOps } from '../../../kernels/linalg/matrix-ops.js';
-import { prunedError } from '../../../kernels/sparse/pruned-error.js';
+import { changeError } from '../../../kernels/linalg/change-error.js';
 
 const ops = await matrixOps({ blasThreads: 1 });
 
-describe('kernels/sparse/pruned-error', () => {
+describe('kernels/linalg/change-error', () => {
   const rng = new Rng(3);
   // rows beyond one panel: 2^18 values
   const [m, n, tokens] = [9000, 31, 50];
@@ -18,7 +18,7 @@ describe('kernels/sparse/pruned-error', () => {
 
   it('with the Gram matrix: of the output', () => {
     const gram = ops.gram(x, tokens, n, false);
-    const { error, of } = prunedError(ops, w, what, m, n, { gram });
+    const { error, of } = changeError(ops, w, what, m, n, { gram });
     expect(of).to.equal('output');
     expect(error).to.be.closeTo(output(difference) / output(w), 1e-5);
   });
@@ -26,15 +26,15 @@ describe('kernels/sparse/pruned-error', () => {
   it('with square norms: their diagonal', () => {
     const squares = Float32Array.from({ length: n }, (_, j) => j + 1);
     const scaled = (a: Float32Array): number => norm(a.map((v, i) => v * Math.sqrt((i % n) + 1)));
-    const { error, of } = prunedError(ops, w, what, m, n, { squares });
+    const { error, of } = changeError(ops, w, what, m, n, { squares });
     expect(of).to.equal('diagonal');
     expect(error).to.be.closeTo(scaled(difference) / scaled(w), 1e-6);
   });
 
   it('with neither: of the weight; a zero weight loses nothing', () => {
-    const { error, of } = prunedError(ops, w, what, m, n, {});
+    const { error, of } = changeError(ops, w, what, m, n, {});
     expect(of).to.equal('weight');
     expect(error).to.be.closeTo(norm(difference) / norm(w), 1e-6);
-    expect(prunedError(ops, new Float32Array(6), new Float32Array(6), 2, 3, {}).error).to.equal(0);
+    expect(changeError(ops, new Float32Array(6), new Float32Array(6), 2, 3, {}).error).to.equal(0);
   });
 });
