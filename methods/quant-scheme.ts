@@ -27,10 +27,20 @@ export function schemeName({ grid, bits, symmetric, groupSize }: QuantScheme): s
   return `W${bits}A16${groupSize === (bits === 8 ? 0 : 128) ? '' : `G${groupSize}`}${symmetric ? '' : '_ASYM'}`;
 }
 
-/** BAD_PARAMS (64) for a grid that the method does not know, NOT_FINITE (65) for a weight. */
-export function requireScheme(method: string, { grids }: Pick<LayerQuantizer, 'grids'>, layer: LayerWeight, scheme: QuantScheme): void {
-  if (!grids.includes(scheme.grid)) throw new PithError('BAD_PARAMS', { method, message: `${schemeName(scheme)}: it makes ${grids.join(', ')}` });
-  requireFinite(layer, 'weight', layer.w);
+/**
+ * A quantizer of single layers, which sees only schemes that it has a grid for and weights that are finite: BAD_PARAMS, NOT_FINITE (65) before
+ * it is called.
+ */
+export function layerQuantizer(method: string, q: Omit<LayerQuantizer, 'scope'>): LayerQuantizer {
+  return {
+    ...q,
+    scope: 'layer',
+    async quantize(c, layer, stats, scheme) {
+      if (!q.grids.includes(scheme.grid)) throw new PithError('BAD_PARAMS', { method, message: `${schemeName(scheme)}: it makes ${q.grids.join(', ')}` });
+      requireFinite(layer, 'weight', layer.w);
+      return q.quantize(c, layer, stats, scheme);
+    },
+  };
 }
 
 /** (m, n), finite. INTERNAL when the caller left it out. */

@@ -12,7 +12,7 @@ import type { Method } from '../define.js';
 import { intGrid, intQuantized, scaleParam } from '../int-quantized.js';
 import type { Quantizer } from '../kinds.js';
 import { parseParams } from '../params.js';
-import { requireScheme } from '../quant-scheme.js';
+import { layerQuantizer } from '../quant-scheme.js';
 
 const params = z.strictObject({
   alpha: z.number().min(0).max(1).default(0.01).describe('share of the weights that are outliers'),
@@ -31,13 +31,11 @@ const method: Method<'quant', Quantizer> = {
   params,
   create: (raw) => {
     const p = parseParams('adpq', params, raw);
-    const self: Quantizer = {
-      scope: 'layer',
+    return layerQuantizer('adpq', {
       needs: [],
       grids: ['int'],
       memoryBytes: (m, n) => 20 * m * n,
       quantize: async (_c, layer, _stats, scheme) => {
-        requireScheme('adpq', self, layer, scheme);
         const { m, n, w } = layer;
         const index = largest(w, Math.floor(p.alpha * m * n));
         const core = w.slice();
@@ -51,8 +49,7 @@ const method: Method<'quant', Quantizer> = {
         for (const [k, i] of index.entries()) back[i] = values[k]!;
         return intQuantized(grid, scheme, back, { outliers: index.length }, { kept: { index, values } }, (32 + p.outlierBits) * index.length);
       },
-    };
-    return self;
+    });
   },
 };
 export default method;

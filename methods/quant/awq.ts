@@ -14,7 +14,7 @@ import { intGrid, intQuantized, scaleParam } from '../int-quantized.js';
 import type { Quantizer } from '../kinds.js';
 import { statOf } from '../layer-input.js';
 import { parseParams } from '../params.js';
-import { requireScheme } from '../quant-scheme.js';
+import { layerQuantizer } from '../quant-scheme.js';
 
 const params = z.strictObject({
   scale: z.boolean().default(true).describe('search for input scales; off where the op before cannot take them'),
@@ -33,13 +33,11 @@ const method: Method<'quant', Quantizer> = {
   params,
   create: (raw) => {
     const p = parseParams('awq', params, raw);
-    const self: Quantizer = {
-      scope: 'layer',
+    return layerQuantizer('awq', {
       needs: ['inputAbsMean', 'inputGram'],
       grids: ['int'],
       memoryBytes: (m, n) => 32 * m * n + 8 * n * n,
       quantize: async (c, layer, stats, scheme) => {
-        requireScheme('awq', self, layer, scheme);
         const { m, n, w } = layer;
         const [ops, gram, absMean] = [await matrixOps(c), statOf(layer, stats, 'inputGram'), statOf(layer, stats, 'inputAbsMean')];
         const rounding: Rounding = (x) => {
@@ -57,8 +55,7 @@ const method: Method<'quant', Quantizer> = {
         const back = scaleColumns(grid.nearest(scaled), found.scales, true);
         return intQuantized(grid, scheme, back, { alpha: found.alpha, gain: found.gain }, p.scale ? { inputScales: found.scales } : {});
       },
-    };
-    return self;
+    });
   },
 };
 export default method;

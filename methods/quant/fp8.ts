@@ -8,7 +8,7 @@ import { E4M3_MAX, e4m3Code } from '../../kernels/quant/fp8.js';
 import type { Method } from '../define.js';
 import type { Quantizer } from '../kinds.js';
 import { parseParams } from '../params.js';
-import { requireScheme } from '../quant-scheme.js';
+import { layerQuantizer } from '../quant-scheme.js';
 
 const params = z.strictObject({
   granularity: z.enum(['row', 'tensor']).default('row').describe('what shares a scale'),
@@ -22,13 +22,11 @@ const method: Method<'quant', Quantizer> = {
   params,
   create: (raw) => {
     const p = parseParams('fp8', params, raw);
-    const self: Quantizer = {
-      scope: 'layer',
+    return layerQuantizer('fp8', {
       needs: [],
       grids: ['fp8'],
       memoryBytes: (m, n) => 9 * m * n,
       quantize: async (_c, layer, _stats, scheme) => {
-        requireScheme('fp8', self, layer, scheme);
         const { m, n, w } = layer;
         const scales = new Float32Array(m);
         for (let i = 0; i < w.length; i++) scales[Math.floor(i / n)] = Math.max(scales[Math.floor(i / n)]!, Math.abs(w[i]!) / E4M3_MAX);
@@ -38,8 +36,7 @@ const method: Method<'quant', Quantizer> = {
         const back = decodeF32('F8_E4M3', codes).map((v, i) => v * scales[Math.floor(i / n)]!);
         return { scheme, codes, scales, w: back, bitsPerWeight: 8 + (p.granularity === 'row' ? 32 / n : 32 / (m * n)), facts: {} };
       },
-    };
-    return self;
+    });
   },
 };
 export default method;

@@ -12,7 +12,7 @@ import { intGrid, intQuantized, MSE_STEPS, scaleParam } from '../int-quantized.j
 import type { Quantizer } from '../kinds.js';
 import { statOf } from '../layer-input.js';
 import { parseParams } from '../params.js';
-import { requireScheme } from '../quant-scheme.js';
+import { layerQuantizer } from '../quant-scheme.js';
 
 const params = z.strictObject({
   damping: z.number().min(0).default(0.01).describe('added to the diagonal of X^T X, as a share of its mean; raised when the matrix does not factor'),
@@ -33,13 +33,11 @@ const method: Method<'quant', Quantizer> = {
   params,
   create: (raw) => {
     const p = parseParams('gptq', params, raw);
-    const self: Quantizer = {
-      scope: 'layer',
+    return layerQuantizer('gptq', {
       needs: ['inputGram'],
       grids: ['int'],
       memoryBytes: (m, n) => 20 * m * n + 24 * n * n,
       quantize: async (c, layer, stats, scheme) => {
-        requireScheme('gptq', self, layer, scheme);
         const { m, n, w } = layer;
         const grid = intGrid(m, n, scheme, p.scales, { mseSteps: p.mse ? MSE_STEPS : 0 });
         const before = scheme.groupSize === 0 || (p.actOrder && p.staticGroups);
@@ -49,8 +47,7 @@ const method: Method<'quant', Quantizer> = {
         const index = p.actOrder && !before ? { groupIndex: grid.groupIndex } : {};
         return intQuantized(grid, scheme, r.w, { damping: r.damping, deadInputs: r.deadInputs }, index);
       },
-    };
-    return self;
+    });
   },
 };
 export default method;

@@ -7,7 +7,7 @@ import { halfQuadratic } from '../../kernels/quant/hqq.js';
 import type { Method } from '../define.js';
 import type { Quantized, Quantizer } from '../kinds.js';
 import { parseParams } from '../params.js';
-import { decodeInt, requireScheme } from '../quant-scheme.js';
+import { decodeInt, layerQuantizer } from '../quant-scheme.js';
 
 const params = z.strictObject({
   iterations: z.int().min(0).default(20).describe('steps'),
@@ -21,21 +21,18 @@ const method: Method<'quant', Quantizer> = {
   params,
   create: (raw) => {
     const p = parseParams('hqq', params, raw);
-    const self: Quantizer = {
-      scope: 'layer',
+    return layerQuantizer('hqq', {
       needs: [],
       grids: ['int'],
       memoryBytes: (m, n) => 8 * m * n,
       quantize: async (_c, layer, _stats, scheme) => {
-        requireScheme('hqq', self, layer, scheme);
         const { m, n, w } = layer;
         const size = scheme.groupSize > 0 ? scheme.groupSize : n;
         const fitted = halfQuadratic(w, n, size, scheme.bits, p.iterations);
         const coded: Quantized = { scheme, ...fitted, w, bitsPerWeight: scheme.bits + (32 * Math.ceil(n / size)) / n, facts: {} };
         return { ...coded, w: decodeInt(coded, m, n) };
       },
-    };
-    return self;
+    });
   },
 };
 export default method;

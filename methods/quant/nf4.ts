@@ -7,7 +7,7 @@ import { blockMaxima, NESTED_BLOCK, nestMaxima, NF4, NF4_BLOCK, tableCodes, tabl
 import type { Method } from '../define.js';
 import type { Quantizer } from '../kinds.js';
 import { parseParams } from '../params.js';
-import { requireScheme } from '../quant-scheme.js';
+import { layerQuantizer } from '../quant-scheme.js';
 
 const params = z.strictObject({
   doubleQuant: z.boolean().default(true).describe('the scales are stored in 8 bits themselves'),
@@ -21,13 +21,11 @@ const method: Method<'quant', Quantizer> = {
   params,
   create: (raw) => {
     const p = parseParams('nf4', params, raw);
-    const self: Quantizer = {
-      scope: 'layer',
+    return layerQuantizer('nf4', {
       needs: [],
       grids: ['nf4'],
       memoryBytes: (m, n) => 8 * m * n,
       quantize: async (_c, layer, _stats, scheme) => {
-        requireScheme('nf4', self, layer, scheme);
         const maxima = blockMaxima(layer.w, NF4_BLOCK);
         const codes = tableCodes(layer.w, maxima, NF4_BLOCK, NF4);
         const nested = p.doubleQuant ? nestMaxima(maxima) : undefined;
@@ -43,8 +41,7 @@ const method: Method<'quant', Quantizer> = {
           facts: {},
         };
       },
-    };
-    return self;
+    });
   },
 };
 export default method;

@@ -17,7 +17,7 @@ import { intGrid, intQuantized, scaleParam } from '../int-quantized.js';
 import type { LayerWeight, Quantizer, QuantScheme } from '../kinds.js';
 import { statOf } from '../layer-input.js';
 import { parseParams } from '../params.js';
-import { requireScheme } from '../quant-scheme.js';
+import { layerQuantizer } from '../quant-scheme.js';
 
 const RANKING_STEPS = 40;
 const STEPS = 100;
@@ -57,13 +57,11 @@ const method: Method<'quant', Quantizer> = {
   create: (raw) => {
     const p = parseParams('owq', params, raw);
     const search = (scheme: QuantScheme, mseSteps: number) => ({ mseSteps: p.mse ? mseSteps : 0, allZeros: !scheme.symmetric });
-    const self: Quantizer = {
-      scope: 'layer',
+    return layerQuantizer('owq', {
       needs: ['inputGram'],
       grids: ['int'],
       memoryBytes: (m, n) => 24 * m * n + 24 * n * n,
       quantize: async (c, layer, stats, scheme) => {
-        requireScheme('owq', self, layer, scheme);
         const { m, n, w } = layer;
         const gram = statOf(layer, stats, 'inputGram');
         const count = columnCount(p, n, scheme.bits);
@@ -87,8 +85,7 @@ const method: Method<'quant', Quantizer> = {
         const facts = { columns: count, damping: r.damping, deadInputs: r.deadInputs };
         return intQuantized(grid, scheme, r.w, facts, { keptColumns: { index, values } }, (16 * m + 32) * count);
       },
-    };
-    return self;
+    });
   },
 };
 export default method;

@@ -15,7 +15,7 @@ import type { Method } from '../define.js';
 import { intGrid, intQuantized, scaleParam } from '../int-quantized.js';
 import type { Quantizer } from '../kinds.js';
 import { parseParams } from '../params.js';
-import { pathGradientOf, requireScheme } from '../quant-scheme.js';
+import { pathGradientOf, layerQuantizer } from '../quant-scheme.js';
 
 const params = z.strictObject({
   sparse: z.number().min(0).max(1).default(0.005).describe('share of the weights kept for their PQI'),
@@ -43,13 +43,11 @@ const method: Method<'quant', Quantizer> = {
   params,
   create: (raw) => {
     const p = parseParams('pqi', params, raw);
-    const self: Quantizer = {
-      scope: 'layer',
+    return layerQuantizer('pqi', {
       needs: ['pathGradient'],
       grids: ['int'],
       memoryBytes: (m, n) => 24 * m * n,
       quantize: async (_c, layer, stats, scheme) => {
-        requireScheme('pqi', self, layer, scheme);
         const { m, n, w } = layer;
         const gradient = pathGradientOf(layer, stats);
         const first = largest(w, Math.floor(p.outliers * m * n));
@@ -72,8 +70,7 @@ const method: Method<'quant', Quantizer> = {
           ((p.values === 'F32' ? 32 : 16) + 32) * index.length,
         );
       },
-    };
-    return self;
+    });
   },
 };
 export default method;

@@ -8,7 +8,7 @@ import type { Method } from '../define.js';
 import { intGrid, intQuantized, MSE_STEPS, scaleParam } from '../int-quantized.js';
 import type { Quantizer } from '../kinds.js';
 import { parseParams } from '../params.js';
-import { requireScheme } from '../quant-scheme.js';
+import { layerQuantizer } from '../quant-scheme.js';
 
 const params = z.strictObject({
   mse: z.boolean().default(false).describe('search each range for the least error'),
@@ -26,18 +26,15 @@ const method: Method<'quant', Quantizer> = {
   params,
   create: (raw) => {
     const p = parseParams('rtn', params, raw);
-    const self: Quantizer = {
-      scope: 'layer',
+    return layerQuantizer('rtn', {
       needs: [],
       grids: ['int'],
       memoryBytes: (m, n) => 8 * m * n,
       quantize: async (_c, layer, _stats, scheme) => {
-        requireScheme('rtn', self, layer, scheme);
         const grid = intGrid(layer.m, layer.n, scheme, p.scales, { mseSteps: p.mse ? MSE_STEPS : 0 }).fitStatic(layer.w);
         return intQuantized(grid, scheme, grid.nearest(layer.w), {});
       },
-    };
-    return self;
+    });
   },
 };
 export default method;
