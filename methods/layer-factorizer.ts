@@ -1,5 +1,4 @@
 /** What the methods that weigh a layer's error on one side or both share. */
-import { PithError } from '../core/errors.js';
 import { matrixOps, type MatrixOps } from '../kernels/linalg/matrix-ops.js';
 import { weightedSvd, weightedSvdBytes, type Weighting } from '../kernels/lowrank/weighted-svd.js';
 import type { FactorStat, FactorStats, Factorizer, LayerWeight } from './kinds.js';
@@ -31,12 +30,4 @@ export function weightedFactorizer({ needs, memoryBytes, weigh }: WeightedMethod
       return { s, facts, factors };
     },
   };
-}
-
-/** A statistic that the method said it needs. NOT_FINITE (65) names the layer. */
-export function statistic(layer: LayerWeight, stats: FactorStats, name: FactorStat): Float32Array {
-  const values = stats[name];
-  if (values === undefined) throw new PithError('INTERNAL', { message: `no ${name} of ${layer.name}` });
-  if (!values.every(Number.isFinite)) throw new PithError('NOT_FINITE', { message: `${name} of "${layer.name}"` });
-  return values;
 }

@@ -1,7 +1,7 @@
 /** What a pruner is given, checked: values that are finite, statistics that are there and fit the layer. */
 import { PithError } from '../core/errors.js';
 import { tailOf } from '../kernels/sparse/sparsity.js';
-import type { LayerStat, LayerStats, LayerWeight, Sparsity } from './kinds.js';
+import type { FactorStat, FactorStats, LayerWeight, Sparsity } from './kinds.js';
 
 /** NOT_FINITE (exit 65) names the layer and what of it. */
 export function requireFinite(layer: LayerWeight, what: string, values: Float32Array): void {
@@ -11,9 +11,10 @@ export function requireFinite(layer: LayerWeight, what: string, values: Float32A
 }
 
 /** The statistic, of the right length and finite. INTERNAL when the caller left out what the method needs. */
-export function statOf(layer: LayerWeight, stats: LayerStats, stat: LayerStat): Float32Array {
+export function statOf(layer: LayerWeight, stats: FactorStats, stat: FactorStat): Float32Array {
   const values = stats[stat];
-  const expected = stat === 'inputGram' ? layer.n * layer.n : layer.n;
+  const { m, n } = layer;
+  const expected = { inputSqNorm: n, inputAbsMean: n, inputGram: n * n, fisherRow: m, fisherA: n * n, fisherB: m * m }[stat];
   if (values?.length !== expected) {
     throw new PithError('INTERNAL', { message: `layer "${layer.name}": ${stat} has ${values?.length ?? 'no'} values, not ${expected}` });
   }

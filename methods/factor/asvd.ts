@@ -8,7 +8,8 @@ import * as z from 'zod';
 import { UNWEIGHTED } from '../../kernels/lowrank/weighted-svd.js';
 import type { Method } from '../define.js';
 import type { Factorizer } from '../kinds.js';
-import { statistic, weightedFactorizer } from '../layer-factorizer.js';
+import { weightedFactorizer } from '../layer-factorizer.js';
+import { statOf } from '../layer-input.js';
 import { parseParams } from '../params.js';
 
 /** The code's guard against channels that are never fed. */
@@ -32,7 +33,7 @@ const method: Method<'factor', Factorizer> = {
     return weightedFactorizer({
       needs: ['inputAbsMean'],
       weigh(layer, stats) {
-        const d = Float64Array.from(statistic(layer, stats, 'inputAbsMean'), (v) => (v + LEAST) ** alpha);
+        const d = Float64Array.from(statOf(layer, stats, 'inputAbsMean'), (v) => (v + LEAST) ** alpha);
         return { rows: UNWEIGHTED, columns: { kind: 'diagonal', d } };
       },
     });

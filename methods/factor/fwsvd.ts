@@ -9,7 +9,8 @@ import * as z from 'zod';
 import { UNWEIGHTED } from '../../kernels/lowrank/weighted-svd.js';
 import type { Method } from '../define.js';
 import type { Factorizer } from '../kinds.js';
-import { statistic, weightedFactorizer } from '../layer-factorizer.js';
+import { weightedFactorizer } from '../layer-factorizer.js';
+import { statOf } from '../layer-input.js';
 import { parseParams } from '../params.js';
 
 const params = z.strictObject({
@@ -27,7 +28,7 @@ const method: Method<'factor', Factorizer> = {
     return weightedFactorizer({
       needs: ['fisherRow'],
       weigh(layer, stats) {
-        const information = statistic(layer, stats, 'fisherRow');
+        const information = statOf(layer, stats, 'fisherRow');
         const least = floor * information.reduce((top, v) => Math.max(top, v), 0);
         if (!(least > 0)) return { rows: UNWEIGHTED, columns: UNWEIGHTED, facts: { fisher: 'zero' } };
         const d = Float64Array.from(information, (v) => Math.sqrt(Math.max(v, least)));

@@ -10,7 +10,8 @@ import * as z from 'zod';
 import { dampedFactor } from '../../kernels/linalg/damped-factor.js';
 import type { Method } from '../define.js';
 import type { Factorizer } from '../kinds.js';
-import { statistic, weightedFactorizer } from '../layer-factorizer.js';
+import { weightedFactorizer } from '../layer-factorizer.js';
+import { statOf } from '../layer-input.js';
 import { parseParams } from '../params.js';
 
 const params = z.strictObject({
@@ -32,8 +33,8 @@ const method: Method<'factor', Factorizer> = {
       needs: ['fisherA', 'fisherB'],
       memoryBytes: (m, n) => 16 * (m * m + n * n),
       weigh(layer, stats, ops) {
-        const a = dampedFactor(statistic(layer, stats, 'fisherA'), layer.n, least, ops);
-        const b = dampedFactor(statistic(layer, stats, 'fisherB'), layer.m, least, ops);
+        const a = dampedFactor(statOf(layer, stats, 'fisherA'), layer.n, least, ops);
+        const b = dampedFactor(statOf(layer, stats, 'fisherB'), layer.m, least, ops);
         return {
           rows: { kind: 'lower', l: b.l },
           columns: { kind: 'lower', l: a.l },

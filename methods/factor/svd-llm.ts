@@ -11,7 +11,8 @@ import { dampedFactor } from '../../kernels/linalg/damped-factor.js';
 import { UNWEIGHTED } from '../../kernels/lowrank/weighted-svd.js';
 import type { Method } from '../define.js';
 import type { Factorizer } from '../kinds.js';
-import { statistic, weightedFactorizer } from '../layer-factorizer.js';
+import { weightedFactorizer } from '../layer-factorizer.js';
+import { statOf } from '../layer-input.js';
 import { parseParams } from '../params.js';
 
 const params = z.strictObject({
@@ -34,7 +35,7 @@ const method: Method<'factor', Factorizer> = {
       // L, and the matrix that it is made in
       memoryBytes: (_, n) => 16 * n * n,
       weigh(layer, stats, ops) {
-        const { l, damping } = dampedFactor(statistic(layer, stats, 'inputGram'), layer.n, least, ops);
+        const { l, damping } = dampedFactor(statOf(layer, stats, 'inputGram'), layer.n, least, ops);
         return { rows: UNWEIGHTED, columns: { kind: 'lower', l }, facts: damping > 0 ? { damping } : {} };
       },
     });
