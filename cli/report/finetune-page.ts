@@ -1,5 +1,6 @@
 /** A fine-tuning run as a page: losses, learning rate and gradient norms over the steps. */
-import type { FinetuneReport, StepMetrics } from '../../pipelines/finetune/finetune.js';
+import type { StepMetrics } from '../../core/events.js';
+import type { FinetuneReport } from '../../pipelines/finetune/finetune.js';
 import { renderPage } from './page.js';
 import { brief } from './plots.js';
 import { DASHES, renderPlot, SERIES, type Plot } from './svg.js';

@@ -149,7 +149,12 @@ export function transposed64(a: Float64Array, rows: number, columns: number): Fl
   return byTiles(a, new Float64Array(a.length), rows, columns);
 }
 
-function byTiles<A extends Float32Array | Float64Array>(a: A, out: A, rows: number, columns: number): A {
+/** The same of bytes. */
+export function transposedBytes(a: Uint8Array, rows: number, columns: number): Uint8Array {
+  return byTiles(a, new Uint8Array(a.length), rows, columns);
+}
+
+function byTiles<A extends Float32Array | Float64Array | Uint8Array>(a: A, out: A, rows: number, columns: number): A {
   const tile = 32;
   for (let i0 = 0; i0 < rows; i0 += tile) {
     for (let j0 = 0; j0 < columns; j0 += tile) {

@@ -6,7 +6,7 @@
  */
 import type { Rng } from '../../core/rng.js';
 import { dampedCholesky, choleskySolve } from '../linalg/cholesky.js';
-import { transposed64, type MatrixOps } from '../linalg/matrix-ops.js';
+import { transposed64, transposedBytes, type MatrixOps } from '../linalg/matrix-ops.js';
 
 export interface AlsOptions {
   readonly rank: number;
@@ -32,7 +32,7 @@ export interface AlsFactors {
 export function alternatingLeastSquares(a: Float64Array, m: number, n: number, options: AlsOptions): AlsFactors {
   const { rank, sweeps, ops, known, ridge: [lw, lz] = [0, 0] } = options;
   const at = transposed64(a, m, n);
-  const knownT = known && transposedMask(known, m, n);
+  const knownT = known && transposedBytes(known, m, n);
   let left: Float64Array = new Float64Array(options.rng.normals(m * rank));
   let right: Float64Array = new Float64Array(rank * n);
   const losses = new Float64Array(2 * sweeps);
@@ -94,10 +94,4 @@ function loss(
   for (let i = 0; i < a.length; i++) if (known === undefined || known[i] === 1) sum += (a[i]! - product[i]!) ** 2;
   const squares = (x: Float64Array): number => x.reduce((s, v) => s + v * v, 0);
   return sum + lw * squares(left) + lz * squares(rightT);
-}
-
-function transposedMask(mask: Uint8Array, m: number, n: number): Uint8Array {
-  const out = new Uint8Array(mask.length);
-  for (let i = 0; i < m; i++) for (let j = 0; j < n; j++) out[j * m + i] = mask[i * n + j]!;
-  return out;
 }

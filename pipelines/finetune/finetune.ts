@@ -4,7 +4,7 @@
  */
 import { join } from 'node:path';
 import { PithError } from '../../core/errors.js';
-import type { Pipeline, ProgressEvent } from '../../core/events.js';
+import type { Pipeline, ProgressEvent, StepMetrics } from '../../core/events.js';
 import { pithVersion } from '../../core/version.js';
 import * as io from '../../formats/io.js';
 import { OPTIMIZER_DEFAULTS, type OptimizerSettings } from '../../kernels/optim/optimizers.js';
@@ -56,16 +56,6 @@ export interface FinetuneOptions extends RunOptions {
   readonly save: readonly SaveKind[];
   readonly force: boolean;
   readonly resume: boolean;
-}
-
-/** A line of metrics.jsonl: nothing in it depends on the machine's speed. */
-export interface StepMetrics {
-  readonly step: number;
-  readonly loss?: number;
-  readonly valLoss?: number;
-  readonly lr?: number;
-  readonly gradNorm?: number;
-  readonly tokens?: number;
 }
 
 export interface FinetuneReport {

@@ -3,7 +3,7 @@ import { decodeF32, encodeAs } from '../../core/float.js';
 import { PithError } from '../../core/errors.js';
 import { sameShape } from '../../core/shape.js';
 import type { DenseDType } from '../../kernels/lowrank/panel.js';
-import { matrixOps, transposed } from '../../kernels/linalg/matrix-ops.js';
+import { matrixOps, transposed, transposedBytes } from '../../kernels/linalg/matrix-ops.js';
 import { changeError, type ErrorMeasure } from '../../kernels/linalg/change-error.js';
 import { cutMask, scoreKeys } from '../../kernels/sparse/score-keys.js';
 import { loadMethod } from '../../methods/index.js';
@@ -37,7 +37,7 @@ export async function prune(state: WorkerState, task: PruneTask, control: TaskCo
   const [rows, columns] = info.shape as [number, number];
   const bytes = encodeAs(info.dtype as DenseDType, layer.transposed ? transposed(done.w, columns, rows) : done.w);
   const written = task.places.map((place) => writePlace(place, bytes));
-  const maskWritten = task.mask === undefined ? undefined : writePlace(task.mask, layer.transposed ? turnedBytes(done.mask, columns, rows) : done.mask);
+  const maskWritten = task.mask === undefined ? undefined : writePlace(task.mask, layer.transposed ? transposedBytes(done.mask, columns, rows) : done.mask);
   // judged by what is read back
   const stored = decodeF32(info.dtype, bytes);
   const { error, of } = await errorOf(run, layer.transposed ? transposed(stored, rows, columns) : stored);
@@ -100,14 +100,7 @@ async function readMask(state: WorkerState, ref: CheckpointRef, { tensor, transp
   const { bytes } = await reader.read(tensor.name);
   const values = info.dtype === 'BOOL' || info.dtype === 'U8' ? bytes : decodeF32(info.dtype, bytes);
   const mask = Uint8Array.from(values, (v) => (v === 0 ? 0 : 1));
-  return turned ? turnedBytes(mask, shape[0]!, shape[1]!) : mask;
-}
-
-/** (rows, columns) -> (columns, rows) */
-function turnedBytes(bytes: Uint8Array, rows: number, columns: number): Uint8Array {
-  const out = new Uint8Array(bytes.length);
-  for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++) out[j * rows + i] = bytes[i * columns + j]!;
-  return out;
+  return turned ? transposedBytes(mask, shape[0]!, shape[1]!) : mask;
 }
 
 async function errorOf({ state, task, control, ctx }: Run, what: Float32Array): Promise<ReturnType<typeof changeError>> {
