@@ -12,7 +12,7 @@ import { loadMethod } from '../methods/index.js';
 import { calibrationData } from '../pipelines/calibration-data.js';
 import { selectTargets } from '../pipelines/finetune/targets.js';
 import { modelRef } from '../pipelines/model-ref.js';
-import type { TrainBatch } from '../workers/messages.js';
+import type { TrainBatch } from '../workers/messages/train.js';
 import { openAny } from '../workers/open.js';
 import { WorkerPool } from '../workers/pool.js';
 import { machine, MB, option, peer, peerPython, positionals, table, times, verdicts, workFolder } from './support.js';

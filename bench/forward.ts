@@ -15,7 +15,7 @@ import { modelRef } from '../pipelines/model-ref.js';
 import { share } from '../pipelines/eval-score.js';
 import { openAny } from '../workers/open.js';
 import { WorkerPool } from '../workers/pool.js';
-import type { ScoreTask } from '../workers/messages.js';
+import type { ScoreTask } from '../workers/messages/model.js';
 import { machine, option, peerPython, pith, positionals, run, seconds, table, times, verdicts, ROOT } from './support.js';
 import { join } from 'node:path';
 import { tmpdir } from 'node:os';

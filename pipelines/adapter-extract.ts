@@ -13,7 +13,7 @@ import type { CheckpointReader } from '../formats/checkpoint.js';
 import { checkpointStamp } from '../formats/stamp.js';
 import { withinBytes } from '../kernels/lowrank/water-fill.js';
 import { shortestNames } from '../models/modules.js';
-import type { ExtractResult, ExtractTask, RankRule } from '../workers/messages.js';
+import type { ExtractResult, ExtractTask, RankRule } from '../workers/messages/adapters.js';
 import { readModelConfig } from '../workers/adapted-reader.js';
 import { openAny } from '../workers/open.js';
 import { WorkerPool } from '../workers/pool.js';

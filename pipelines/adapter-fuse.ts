@@ -9,7 +9,7 @@ import type { ConfigField } from '../formats/config-fields.js';
 import * as io from '../formats/io.js';
 import { prepareFiles, type PreparedFiles } from '../formats/safetensors/prepared.js';
 import { checkpointStamp } from '../formats/stamp.js';
-import type { FuseResult, FuseTask } from '../workers/messages.js';
+import type { FuseResult, FuseTask } from '../workers/messages/adapters.js';
 import { openAny } from '../workers/open.js';
 import { WorkerPool } from '../workers/pool.js';
 import { readModelConfig } from '../workers/adapted-reader.js';

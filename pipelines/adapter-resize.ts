@@ -7,7 +7,7 @@ import type { TensorInfo } from '../core/tensor.js';
 import { Adapter, ADAPTER_FILE, KEY_PREFIX, type LoraModule } from '../formats/adapter/adapter.js';
 import { patternKey } from '../formats/adapter/config.js';
 import { AdapterWriter, type SpooledTensor } from '../formats/adapter/write.js';
-import type { RankRule, ResizeResult, ResizeTask } from '../workers/messages.js';
+import type { RankRule, ResizeResult, ResizeTask } from '../workers/messages/adapters.js';
 import { WorkerPool } from '../workers/pool.js';
 import { checkOutput, published, requireSpace, RESULT } from './publish.js';
 import { runSettings, type RunOptions } from './run-options.js';

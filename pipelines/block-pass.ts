@@ -3,22 +3,9 @@ import { PithError } from '../core/errors.js';
 import type { ProgressEvent } from '../core/events.js';
 import { statName, type FisherStatistic, type InputStatistic } from '../formats/stats/schema.js';
 import { GramSum } from '../kernels/linalg/gram-sum.js';
-import type {
-  BlockGradientTask,
-  BlockTask,
-  FilePlace,
-  InputGroup,
-  LinearShape,
-  ModelRef,
-  ModelShapeResult,
-  OverlayRef,
-  ResultOf,
-  RunSettings,
-  SpooledPass,
-  Task,
-  TokenFile,
-  Written,
-} from '../workers/messages.js';
+import type { ResultOf, Task } from '../workers/messages.js';
+import type { BlockGradientTask, BlockTask, InputGroup, LinearShape, ModelShapeResult, OverlayRef, SpooledPass } from '../workers/messages/passes.js';
+import type { FilePlace, ModelRef, RunSettings, TokenFile, Written } from '../workers/messages/refs.js';
 import * as io from '../formats/io.js';
 import type { WorkerPool } from '../workers/pool.js';
 import type { Journal } from './journal.js';

@@ -4,7 +4,7 @@ import { pithVersion } from '../core/version.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import type { StatsManifest } from '../formats/stats/schema.js';
 import { prepareStats } from '../formats/stats/write.js';
-import type { RunSettings } from '../workers/messages.js';
+import type { RunSettings } from '../workers/messages/refs.js';
 import { checkpointName, openAny } from '../workers/open.js';
 import { WorkerPool } from '../workers/pool.js';
 import {

@@ -3,7 +3,8 @@ import type { ProgressEvent } from '../core/events.js';
 import { byteLength } from '../core/shape.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import { contentHash } from '../formats/hash.js';
-import type { CheckpointRef, HashTask } from '../workers/messages.js';
+import type { HashTask } from '../workers/messages/delta.js';
+import type { CheckpointRef } from '../workers/messages/refs.js';
 import type { WorkerPool } from '../workers/pool.js';
 import { runJobs, type Job } from './schedule.js';
 

@@ -7,7 +7,7 @@ import type { DeltaContent, StoredPart } from '../formats/delta/write.js';
 import { hashFile, packFiles } from '../formats/delta/side-files.js';
 import { contentHash } from '../formats/hash.js';
 import { readerFolder, readerSideFiles } from '../formats/open-checkpoint.js';
-import type { EncodeResult } from '../workers/messages.js';
+import type { EncodeResult } from '../workers/messages/delta.js';
 import { checkpointName } from '../workers/open.js';
 import type { DeltaPlan, PlannedTensor } from './delta-plan.js';
 

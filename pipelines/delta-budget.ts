@@ -1,7 +1,7 @@
 /** Shares a budget over the tensors of a delta: rate curves of one codec or of several in, one codec and point for every tensor out. */
 import { PithError } from '../core/errors.js';
 import { withinBytes, withinError, type RateCurve } from '../kernels/lowrank/water-fill.js';
-import type { RatesResult } from '../workers/messages.js';
+import type { RatesResult } from '../workers/messages/delta.js';
 
 /** At most one is given; all count the whole file. */
 export interface DeltaTarget {

@@ -2,7 +2,7 @@
 import type { ProgressEvent } from '../core/events.js';
 import { EXACT_ROOM, writeTwoLayers } from '../formats/delta/layers.js';
 import { writeDelta, type DeltaContent } from '../formats/delta/write.js';
-import type { EncodeResult, HashResult } from '../workers/messages.js';
+import type { EncodeResult, HashResult } from '../workers/messages/delta.js';
 import { assemble, type Assembly } from './delta-assemble.js';
 import { codeRemainders, type DoneRemainder } from './delta-remainders.js';
 import type { PlannedTensor } from './delta-plan.js';

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import type { ProgressEvent } from '../core/events.js';
 import * as io from '../formats/io.js';
-import type { EncodeResult, EncodeTask, HashResult, HashTask, RatesResult, RatesTask } from '../workers/messages.js';
+import type { EncodeResult, EncodeTask, HashResult, HashTask, RatesResult, RatesTask } from '../workers/messages/delta.js';
 import { commonRows } from './delta-assemble.js';
 import { targetBytes, type Choice } from './delta-budget.js';
 import type { PlannedTensor } from './delta-plan.js';

@@ -2,7 +2,8 @@
 import { createHash } from 'node:crypto';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import { checkpointStamp } from '../formats/stamp.js';
-import type { CheckpointRef, EncodeResult, EncodeTask, HashResult, HashTask, LayerStatsRef, RatesResult, RatesTask, RunSettings } from '../workers/messages.js';
+import type { EncodeResult, EncodeTask, HashResult, HashTask, RatesResult, RatesTask } from '../workers/messages/delta.js';
+import type { CheckpointRef, LayerStatsRef, RunSettings } from '../workers/messages/refs.js';
 import { resolveCheckpoint } from '../workers/open.js';
 import type { WorkerPool } from '../workers/pool.js';
 import type { Allocator } from './delta-budget.js';

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import type { ProgressEvent } from '../core/events.js';
 import { deltaBytes, writeDelta } from '../formats/delta/write.js';
 import * as io from '../formats/io.js';
-import type { EncodeResult } from '../workers/messages.js';
+import type { EncodeResult } from '../workers/messages/delta.js';
 import { openAny } from '../workers/open.js';
 import { assemble, type Assembly } from './delta-assemble.js';
 import { targetBytes, type DeltaTarget } from './delta-budget.js';

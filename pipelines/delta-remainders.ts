@@ -3,7 +3,8 @@ import { createHash } from 'node:crypto';
 import type { ProgressEvent } from '../core/events.js';
 import type { SpooledRemainder } from '../formats/delta/layers.js';
 import * as io from '../formats/io.js';
-import type { CheckpointRef, RemainderResult, RemainderTask, RunSettings } from '../workers/messages.js';
+import type { RemainderResult, RemainderTask } from '../workers/messages/delta.js';
+import type { CheckpointRef, RunSettings } from '../workers/messages/refs.js';
 import type { PlannedTensor } from './delta-plan.js';
 import { runJobs, type Job, type ScheduleOptions } from './schedule.js';
 

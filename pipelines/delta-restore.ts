@@ -9,7 +9,7 @@ import type { SideFileEntry, TensorEntry } from '../formats/delta/schema.js';
 import * as io from '../formats/io.js';
 import { readerFolder } from '../formats/open-checkpoint.js';
 import { copyFile, hashFile } from '../formats/delta/side-files.js';
-import type { DecodeResult } from '../workers/messages.js';
+import type { DecodeResult } from '../workers/messages/delta.js';
 import { WorkerPool } from '../workers/pool.js';
 import { fetchSpans, spansOf } from './delta-locate.js';
 import { decodeJobs, openDelta, type OpenedDelta } from './delta-open.js';

@@ -5,7 +5,8 @@
  */
 import type { ProgressEvent } from '../core/events.js';
 import { placeOf } from '../models/place.js';
-import type { CheckpointRef, ModelRef, RunSettings, ScoreTask } from '../workers/messages.js';
+import type { ScoreTask } from '../workers/messages/model.js';
+import type { CheckpointRef, ModelRef, RunSettings } from '../workers/messages/refs.js';
 import { runJobs, type Job, type ScheduleOptions } from './schedule.js';
 
 export interface Probes {

@@ -6,7 +6,7 @@ import type { CheckpointReader } from '../formats/checkpoint.js';
 import { checkpointStamp } from '../formats/stamp.js';
 import { StatsFile } from '../formats/stats/file.js';
 import type { LayerStat } from '../methods/kinds.js';
-import type { LayerStatsRef, RunSettings } from '../workers/messages.js';
+import type { LayerStatsRef, RunSettings } from '../workers/messages/refs.js';
 import { resolveCheckpoint } from '../workers/open.js';
 import type { WorkerPool } from '../workers/pool.js';
 import { hashCheckpoint } from './content-hash.js';

@@ -1,7 +1,7 @@
 /** Encodes in rounds until the file meets its target: predict, choose, encode, measure, correct the predictions, choose again. */
 import { PithError } from '../core/errors.js';
 import type { ProgressEvent } from '../core/events.js';
-import type { EncodeResult } from '../workers/messages.js';
+import type { EncodeResult } from '../workers/messages/delta.js';
 import type { Allocator, Choice } from './delta-budget.js';
 
 /** A size (or a squared error) is met from this share of the target on. */

@@ -1,7 +1,7 @@
 /** `pith delta verify`: decodes everything, writes nothing, and says which tensor is not what the file promises. */
 import { PithError } from '../core/errors.js';
 import type { Pipeline, ProgressEvent } from '../core/events.js';
-import type { DecodeTask, HashTask } from '../workers/messages.js';
+import type { DecodeTask, HashTask } from '../workers/messages/delta.js';
 import { checkpointStamp } from '../formats/stamp.js';
 import { openAny, resolveCheckpoint } from '../workers/open.js';
 import { WorkerPool } from '../workers/pool.js';

@@ -4,7 +4,7 @@ import { isFloat } from '../core/float.js';
 import { byteLength, sameShape } from '../core/shape.js';
 import { checkpointStamp } from '../formats/stamp.js';
 import { placeOf, type Place } from '../models/place.js';
-import type { DiffResult, DiffTask } from '../workers/messages.js';
+import type { DiffResult, DiffTask } from '../workers/messages/matrices.js';
 import { openAny, resolveCheckpoint } from '../workers/open.js';
 import { WorkerPool } from '../workers/pool.js';
 import { readerWarnings } from './reader-warnings.js';

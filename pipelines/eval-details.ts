@@ -1,6 +1,6 @@
 /** Where a model does badly: loss by place in the window, how divergences are spread, the worst tokens in their contexts. */
 import type { Tokenizer } from '../models/tokenizer/tokenizer.js';
-import type { ScoreResult } from '../workers/messages.js';
+import type { ScoreResult } from '../workers/messages/model.js';
 import type { ScoredSequences } from './eval-data.js';
 
 export interface PositionBin {

@@ -8,7 +8,7 @@ import type { BertConfig } from '../models/config/types.js';
 import { describePooling, PLAIN_RECIPE, sentenceIds, type SentenceRecipe } from '../models/sentence.js';
 import type { Tokenizer } from '../models/tokenizer/tokenizer.js';
 import { rowText } from '../models/windows/training.js';
-import type { SentencesResult, SentencesTask } from '../workers/messages.js';
+import type { SentencesResult, SentencesTask } from '../workers/messages/model.js';
 import type { WorkerPool } from '../workers/pool.js';
 import type { EvalDataset } from './eval-data.js';
 import { tokenizerOrNone, type EvalModel } from './eval-models.js';

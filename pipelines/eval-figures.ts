@@ -3,7 +3,7 @@
  * llama-perplexity has them (ggml-org/llama.cpp, tools/perplexity/perplexity.cpp: mean_and_uncertainty, covariance, percentile), words and
  * bytes as lm-evaluation-harness (lm_eval/api/metrics.py). Logarithms are natural, probabilities shares of 1.
  */
-import type { ScoreResult } from '../workers/messages.js';
+import type { ScoreResult } from '../workers/messages/model.js';
 
 export interface Perplexity {
   readonly ppl: number;

@@ -7,7 +7,7 @@ import type { BertConfig, CausalConfig } from '../models/config/types.js';
 import { leastBytes } from '../models/memory.js';
 import type { SentenceRecipe } from '../models/sentence.js';
 import type { Tokenizer } from '../models/tokenizer/tokenizer.js';
-import type { ModelRef } from '../workers/messages.js';
+import type { ModelRef } from '../workers/messages/refs.js';
 import { loadSentence } from '../workers/load-sentence.js';
 import { loadTokenizer } from '../workers/load-tokenizer.js';
 import { openAny } from '../workers/open.js';

@@ -2,7 +2,8 @@
 import { PithError } from '../core/errors.js';
 import type { ProgressEvent } from '../core/events.js';
 import type { Device } from '../core/device.js';
-import type { RunSettings, ScoreResult, ScoreTask, TokenScores } from '../workers/messages.js';
+import type { ScoreResult, ScoreTask, TokenScores } from '../workers/messages/model.js';
+import type { RunSettings } from '../workers/messages/refs.js';
 import type { WorkerPool } from '../workers/pool.js';
 import type { ScoredSequences } from './eval-data.js';
 import type { EvalModel } from './eval-models.js';

@@ -5,7 +5,7 @@ import type { Device } from '../core/device.js';
 import type { Pipeline, ProgressEvent } from '../core/events.js';
 import type { DatasetSpec } from '../formats/dataset/dataset.js';
 import type { RowTemplate } from '../formats/dataset/template.js';
-import type { GenerateTask, ScoreResult } from '../workers/messages.js';
+import type { GenerateTask, ScoreResult } from '../workers/messages/model.js';
 import { WorkerPool } from '../workers/pool.js';
 import { choiceData, evalData, type ChoiceData, type EvalData, type EvalDataset, type Protocol } from './eval-data.js';
 import { evalDetails, type EvalDetails } from './eval-details.js';

@@ -1,6 +1,6 @@
 /** Intruder dimensions of what a fine-tune changed (arXiv 2410.21228): for `diff --spectrum`. */
 import type { Pipeline } from '../core/events.js';
-import type { IntrudersResult, IntrudersTask } from '../workers/messages.js';
+import type { IntrudersResult, IntrudersTask } from '../workers/messages/matrices.js';
 import { eachMatrix, type MatrixOptions } from './matrix-jobs.js';
 
 export interface IntruderOptions extends MatrixOptions {

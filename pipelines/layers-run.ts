@@ -6,7 +6,7 @@ import type { ConfigField } from '../formats/config-fields.js';
 import * as io from '../formats/io.js';
 import { StatsFile } from '../formats/stats/file.js';
 import { FISHER_STATISTICS, type Statistic } from '../formats/stats/schema.js';
-import type { CheckpointRef } from '../workers/messages.js';
+import type { CheckpointRef } from '../workers/messages/refs.js';
 import type { WorkerPool } from '../workers/pool.js';
 import type { CalibrateOptions } from './calibrate-plan.js';
 import { calibrate } from './calibrate.js';

@@ -5,7 +5,7 @@ import type { CheckpointReader } from '../formats/checkpoint.js';
 import * as io from '../formats/io.js';
 import { readerConfigFolder } from '../formats/open-checkpoint.js';
 import { checkpointStamp } from '../formats/stamp.js';
-import type { ModelRef } from '../workers/messages.js';
+import type { ModelRef } from '../workers/messages/refs.js';
 import { resolveCheckpoint } from '../workers/open.js';
 
 /** NOT_FOUND (66) without a config.json, MODEL_CONFIG (65) when it is no JSON. */

@@ -1,6 +1,6 @@
 /** What every verb that runs tasks is given. */
 import type { Device } from '../core/device.js';
-import type { RunSettings } from '../workers/messages.js';
+import type { RunSettings } from '../workers/messages/refs.js';
 
 export interface RunOptions {
   readonly threads: number;

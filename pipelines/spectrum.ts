@@ -1,6 +1,6 @@
 /** Singular values of the matrices of a checkpoint, or of what a fine-tune added to them: for `inspect` and `diff`. */
 import type { Pipeline } from '../core/events.js';
-import type { SpectrumResult, SpectrumTask } from '../workers/messages.js';
+import type { SpectrumResult, SpectrumTask } from '../workers/messages/matrices.js';
 import { eachMatrix, type MatrixOptions } from './matrix-jobs.js';
 
 /** With a base: the spectra of checkpoint - base. */

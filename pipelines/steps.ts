@@ -4,7 +4,7 @@
  */
 import type { ProgressEvent } from '../core/events.js';
 import * as io from '../formats/io.js';
-import type { Written } from '../workers/messages.js';
+import type { Written } from '../workers/messages/refs.js';
 import { readWritten } from '../workers/written.js';
 import type { Journal } from './journal.js';
 

@@ -9,7 +9,7 @@ import * as io from '../formats/io.js';
 import { contentPrefix, type StoredModel } from '../formats/store/schema.js';
 import { nearest } from '../methods/index.js';
 import { NO_CONTROL } from '../workers/codecs.js';
-import type { StoreGetTask } from '../workers/messages.js';
+import type { StoreGetTask } from '../workers/messages/store.js';
 import { WorkerPool } from '../workers/pool.js';
 import { StoreObjects } from '../workers/store-objects.js';
 import { Flusher, hashRegion } from './delta-restore.js';

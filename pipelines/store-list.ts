@@ -8,7 +8,7 @@ import * as io from '../formats/io.js';
 import { modelObjects, StoreFolder } from '../formats/store/folder.js';
 import { requireContent } from '../formats/store/object.js';
 import type { StoredModel } from '../formats/store/schema.js';
-import type { StoreGetTask } from '../workers/messages.js';
+import type { StoreGetTask } from '../workers/messages/store.js';
 import { WorkerPool } from '../workers/pool.js';
 import type { RunOptions } from './run-options.js';
 import { runJobs, type Job } from './schedule.js';

@@ -6,7 +6,7 @@ import * as io from '../formats/io.js';
 import { MAX_DEPTH, type StoredModel } from '../formats/store/schema.js';
 import { differenceBits } from '../kernels/residual/sketch.js';
 import { wordKind } from '../kernels/residual/words.js';
-import type { StoreScanResult } from '../workers/messages.js';
+import type { StoreScanResult } from '../workers/messages/store.js';
 import { pair } from './delta-plan.js';
 import type { Head, StoreIndex } from './store-index.js';
 

@@ -3,7 +3,7 @@ import { Rng } from '../core/rng.js';
 import type { Ctx } from '../methods/define.js';
 import { loadMethod } from '../methods/index.js';
 import type { DeltaCodec } from '../methods/kinds.js';
-import type { MethodRef, RunSettings } from './messages.js';
+import type { MethodRef, RunSettings } from './messages/refs.js';
 
 export interface TaskControl {
   readonly report: (bytes: number) => void;

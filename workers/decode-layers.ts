@@ -5,7 +5,7 @@ import type { Quality, TensorEntry } from '../formats/delta/schema.js';
 import type { PartSource, TensorSink, TensorSource } from '../methods/kinds.js';
 import type { Codecs, TaskControl } from './codecs.js';
 import { codecOf, decodePieces, namingTensor } from './decode-pieces.js';
-import type { RunSettings } from './messages.js';
+import type { RunSettings } from './messages/refs.js';
 import { Scratch } from './scratch.js';
 import { HashingSink } from './sources.js';
 

@@ -7,7 +7,7 @@ import type { DeltaFile } from '../formats/delta/file.js';
 import type { TensorEntry } from '../formats/delta/schema.js';
 import type { DeltaCodec, PartSource, TensorSink, TensorSource } from '../methods/kinds.js';
 import type { Codecs, TaskControl } from './codecs.js';
-import type { RunSettings } from './messages.js';
+import type { RunSettings } from './messages/refs.js';
 import { EXTRA_ROWS } from './pieces.js';
 import { rowsOf, shifted } from './sources.js';
 

@@ -7,7 +7,7 @@ import type { Adapter, LoraModule } from '../formats/adapter/adapter.js';
 import type { CheckpointReader } from '../formats/checkpoint.js';
 import { addColumnSquares, mergeFactors, Merger, scaleColumns, scaleRows } from '../kernels/lowrank/merge.js';
 import { isDense, type PanelKernel } from '../kernels/lowrank/panel.js';
-import type { FuseResult, FuseTask } from './messages.js';
+import type { FuseResult, FuseTask } from './messages/adapters.js';
 
 const PANEL_VALUES = 1 << 19;
 

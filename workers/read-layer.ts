@@ -3,7 +3,7 @@ import { PithError } from '../core/errors.js';
 import { StatsFile } from '../formats/stats/file.js';
 import { transposed } from '../kernels/linalg/matrix-ops.js';
 import type { FactorStat, FactorStats, LayerWeight } from '../methods/kinds.js';
-import type { CheckpointRef, LayerRef } from './messages.js';
+import type { CheckpointRef, LayerRef } from './messages/refs.js';
 import { readF32 } from './read-matrix.js';
 import { sourceOf } from './sources.js';
 import type { TaskControl, WorkerState } from './state.js';

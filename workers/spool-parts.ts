@@ -6,7 +6,7 @@ import { byteLength } from '../core/shape.js';
 import type { TensorInfo } from '../core/tensor.js';
 import * as io from '../formats/io.js';
 import type { PartSink, PartSource } from '../methods/kinds.js';
-import type { SpooledPart } from './messages.js';
+import type { SpooledPart } from './messages/refs.js';
 import { panelBuffer } from '../core/panel-buffer.js';
 
 interface OpenPart {

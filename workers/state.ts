@@ -8,7 +8,7 @@ import type { DeltaFile } from '../formats/delta/file.js';
 import type { PanelKernel } from '../kernels/lowrank/panel.js';
 import type { OpenOptions } from './adapted-reader.js';
 import { Codecs } from './codecs.js';
-import type { CheckpointRef } from './messages.js';
+import type { CheckpointRef } from './messages/refs.js';
 import { openAny } from './open.js';
 import type { StoreObjects } from './store-objects.js';
 import type { TrainSession } from './train/session.js';

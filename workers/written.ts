@@ -2,7 +2,7 @@
 import { crc32 } from 'node:zlib';
 import { panelBuffer } from '../core/panel-buffer.js';
 import * as io from '../formats/io.js';
-import type { FilePlace, Written } from './messages.js';
+import type { FilePlace, Written } from './messages/refs.js';
 
 /** Writes pieces one after the other, from a place on in a file that is there. */
 export class PlaceWriter implements Disposable {

@@ -6,7 +6,7 @@ import type { CheckpointReader } from '../../formats/checkpoint.js';
 import { factorNames, FACTORIZED_VERSION, METADATA_KEY, RANKS_KEY, SECTION_KEY } from '../../formats/factorized.js';
 import type { ConfigField } from '../../formats/config-fields.js';
 import type { Factorizer } from '../../methods/kinds.js';
-import type { MethodRef } from '../../workers/messages.js';
+import type { MethodRef } from '../../workers/messages/refs.js';
 import type { CalibrateOptions } from '../calibrate-plan.js';
 import type { LinearLayer } from '../linear-layers.js';
 import type { RunOptions } from '../run-options.js';

@@ -1,7 +1,7 @@
 /** What `pith factorize` says of its result. */
 import type { LinearLayer } from '../linear-layers.js';
 import { factorParameters } from './ranks.js';
-import type { FactorizeResult } from '../../workers/messages.js';
+import type { FactorizeResult } from '../../workers/messages/layers.js';
 
 export interface FactorizedLayer {
   readonly name: string;

@@ -6,7 +6,7 @@ import type { RowTemplate } from '../../formats/dataset/template.js';
 import type { Tokenizer } from '../../models/tokenizer/tokenizer.js';
 import { packRows, stackWindows, type PackedWindow } from '../../models/windows/packing.js';
 import { encodeTrainingRow, type TrainingRow } from '../../models/windows/training.js';
-import type { TrainBatch } from '../../workers/messages.js';
+import type { TrainBatch } from '../../workers/messages/train.js';
 
 export interface FinetuneData {
   readonly spec: DatasetSpec;

@@ -6,7 +6,7 @@ import type { CheckpointReader } from '../../formats/checkpoint.js';
 import * as io from '../../formats/io.js';
 import { prepareFiles } from '../../formats/safetensors/prepared.js';
 import { modulesOf, shortestNames, type ModelConfig } from '../../models/modules.js';
-import type { TrainMergeTask } from '../../workers/messages.js';
+import type { TrainMergeTask } from '../../workers/messages/train.js';
 import type { WorkerPool } from '../../workers/pool.js';
 import { deltaEncode } from '../delta-encode.js';
 import { RESULT } from '../publish.js';

@@ -1,7 +1,7 @@
 /** All layers side by side, each by statistics that are there, by its weight alone or by a mask; what is done already is not done again. */
 import type { ProgressEvent } from '../../core/events.js';
 import { cutBin } from '../../kernels/sparse/score-keys.js';
-import type { PruneResult, PruneScoresTask, ScoreCut } from '../../workers/messages.js';
+import type { PruneResult, PruneScoresTask, ScoreCut } from '../../workers/messages/layers.js';
 import type { LinearLayer } from '../linear-layers.js';
 import { runSettings } from '../run-options.js';
 import { runJobs, type Job } from '../schedule.js';

@@ -1,5 +1,5 @@
 /** What `pith prune` says of its result. */
-import type { PruneResult } from '../../workers/messages.js';
+import type { PruneResult } from '../../workers/messages/layers.js';
 import type { LinearLayer } from '../linear-layers.js';
 
 export interface PrunedTensor {

@@ -11,7 +11,7 @@ import { decodeJobs, openDelta, type OpenedDelta } from '../../pipelines/delta-o
 import { deltaRestore } from '../../pipelines/delta-restore.js';
 import { deltaJoin } from '../../pipelines/delta-split.js';
 import { deltaVerify } from '../../pipelines/delta-verify.js';
-import type { CheckpointRef } from '../../workers/messages.js';
+import type { CheckpointRef } from '../../workers/messages/refs.js';
 import { openAny } from '../../workers/open.js';
 import { WorkerState } from '../../workers/state.js';
 import { decode } from '../../workers/tasks/decode.js';

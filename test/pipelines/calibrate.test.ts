@@ -8,7 +8,7 @@ import { shareMemory } from '../../pipelines/block-pass.js';
 import { encodeAs } from '../../core/float.js';
 import { StatsFile } from '../../formats/stats/file.js';
 import { placeOf } from '../../models/place.js';
-import type { ModelShapeResult } from '../../workers/messages.js';
+import type { ModelShapeResult } from '../../workers/messages/passes.js';
 import { ALL_FISHER, ALL_INPUTS, dataOf, modelOf, optionsFor, probeError, relativeError, runCalibrate } from '../support/calibration.js';
 import { errorOf, expectCode } from '../support/expect-error.js';
 import { hashTree, tempDir, writeSafetensors } from '../support/files.js';

@@ -15,7 +15,7 @@ import { modelRef } from '../../pipelines/model-ref.js';
 import { runSettings } from '../../pipelines/run-options.js';
 import { overlayName, sequentialSteps, type CompressStep } from '../../pipelines/sequential.js';
 import type { StepDone } from '../../pipelines/steps.js';
-import type { FuseTask } from '../../workers/messages.js';
+import type { FuseTask } from '../../workers/messages/adapters.js';
 import { WorkerPool } from '../../workers/pool.js';
 import { RUN } from '../support/adapters.js';
 import { ALL_INPUTS, dataOf, relativeError, runCalibrate } from '../support/calibration.js';

@@ -10,7 +10,7 @@ import { hiddenStates } from '../../workers/model/hidden.js';
 import { Sequences } from '../../workers/model/sequences.js';
 import { readMatrix } from '../../workers/model/weights.js';
 import { openAny } from '../../workers/open.js';
-import type { ModelRef } from '../../workers/messages.js';
+import type { ModelRef } from '../../workers/messages/refs.js';
 
 export const TINY = fileURLToPath(new URL('../../../examples/tiny/', import.meta.url));
 export const tiny = (name: string): string => join(TINY, name);

@@ -1,7 +1,7 @@
 /** Generation with kept keys and values against the likeliest tokens of whole passes. */
 import { expect } from 'chai';
 import { setupBackend } from '../../kernels/backend/setup.js';
-import type { GenerateTask } from '../../workers/messages.js';
+import type { GenerateTask } from '../../workers/messages/model.js';
 import { WorkerPool } from '../../workers/pool.js';
 import { expectCode } from '../support/expect-error.js';
 import { modelFolder, modelGolden } from '../support/goldens.js';

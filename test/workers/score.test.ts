@@ -7,7 +7,7 @@ import { PithError } from '../../core/errors.js';
 import { Rng } from '../../core/rng.js';
 import { encodeAs } from '../../core/float.js';
 import { setupBackend } from '../../kernels/backend/setup.js';
-import type { ScoreResult, ScoreTask } from '../../workers/messages.js';
+import type { ScoreResult, ScoreTask } from '../../workers/messages/model.js';
 import { WorkerPool } from '../../workers/pool.js';
 import { openAny } from '../../workers/open.js';
 import { expectCode } from '../support/expect-error.js';

@@ -9,7 +9,7 @@ import { Batch } from '../../models/batch.js';
 import { requireEncoderConfig } from '../../models/config/parse.js';
 import { bertModel } from '../../models/index.js';
 import { embedTokens, type Pooling } from '../../models/sentence.js';
-import type { SentencesTask } from '../../workers/messages.js';
+import type { SentencesTask } from '../../workers/messages/model.js';
 import { WorkerPool } from '../../workers/pool.js';
 import { expectCode } from '../support/expect-error.js';
 import { tempDir } from '../support/files.js';

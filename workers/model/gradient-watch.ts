@@ -6,7 +6,7 @@ import * as io from '../../formats/io.js';
 import type { Gradients } from '../../kernels/linalg/kronecker-pair.js';
 import { watchGradient, weightGradients, type RowRange } from '../../kernels/nn/weight-gradient.js';
 import type { Scope } from '../../models/graph.js';
-import type { LinearShape } from '../messages.js';
+import type { LinearShape } from '../messages/passes.js';
 import type { SequenceBatch, Sequences } from './sequences.js';
 
 export interface WatchOptions {

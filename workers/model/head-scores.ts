@@ -10,7 +10,7 @@ import type { FrozenMatrix } from '../../kernels/nn/frozen-matrix.js';
 import { headLogits } from '../../kernels/nn/head-loss.js';
 import { panelDivergence, panelSums, RunningDivergence, RunningSums } from '../../kernels/nn/token-scores.js';
 import type { CausalModel } from '../../models/causal.js';
-import type { ScoreResult } from '../messages.js';
+import type { ScoreResult } from '../messages/model.js';
 import type { HiddenStates } from './hidden.js';
 import { PartWeights, readMatrix } from './weights.js';
 

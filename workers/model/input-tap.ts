@@ -3,7 +3,7 @@ import * as tf from '#tf';
 import { PithError } from '../../core/errors.js';
 import { addRows, InputSums, type AddedRows } from '../../kernels/nn/input-sums.js';
 import type { Scope } from '../../models/graph.js';
-import type { InputGroup } from '../messages.js';
+import type { InputGroup } from '../messages/passes.js';
 import type { SequenceBatch, Sequences } from './sequences.js';
 
 /** Thrown out of a block when everything that was asked for has been seen: its output is not wanted. */

@@ -4,7 +4,7 @@ import type { Bert } from '../../models/bert.js';
 import type { CausalModel } from '../../models/causal.js';
 import { requireCausalConfig, requireEncoderConfig } from '../../models/config/parse.js';
 import { bertModel, causalModel } from '../../models/index.js';
-import type { ModelRef } from '../messages.js';
+import type { ModelRef } from '../messages/refs.js';
 import type { OpenOptions } from '../adapted-reader.js';
 import type { WorkerState } from '../state.js';
 

@@ -3,7 +3,7 @@ import * as tf from '#tf';
 import { PithError } from '../../core/errors.js';
 import { Batch } from '../../models/batch.js';
 import type { BlockModel, LinearSpec, Part, Scope } from '../../models/graph.js';
-import type { InputGroup } from '../messages.js';
+import type { InputGroup } from '../messages/passes.js';
 
 /** Of every block, in the order in which their inputs are made. */
 export function inputGroups(model: BlockModel): InputGroup[][] {

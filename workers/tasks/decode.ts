@@ -3,7 +3,7 @@ import { PithError } from '../../core/errors.js';
 import { byteLength } from '../../core/shape.js';
 import type { Quality } from '../../formats/delta/schema.js';
 import * as io from '../../formats/io.js';
-import type { DecodeResult, DecodeTask } from '../messages.js';
+import type { DecodeResult, DecodeTask } from '../messages/delta.js';
 import { decodeLossy, decodeRemainder, halved, hasRemainder } from '../decode-layers.js';
 import { decodePieces } from '../decode-pieces.js';
 import { HashingSink, HashingSource } from '../sources.js';

@@ -2,7 +2,7 @@
 import { DTYPES } from '../../core/dtype.js';
 import { decodeF32, isFloat } from '../../core/float.js';
 import { elementCount } from '../../core/shape.js';
-import type { DiffResult, DiffTask } from '../messages.js';
+import type { DiffResult, DiffTask } from '../messages/matrices.js';
 import { HashingSource } from '../sources.js';
 import type { TaskControl, WorkerState } from '../state.js';
 

@@ -12,7 +12,7 @@ import { matrixOps, transposed } from '../../kernels/linalg/matrix-ops.js';
 import { lowRankFactors, singularValues } from '../../kernels/linalg/truncated-svd.js';
 import { difference, isDense } from '../../kernels/lowrank/panel.js';
 import type { Ctx } from '../../methods/define.js';
-import type { ExtractResult, ExtractTask, RankRule } from '../messages.js';
+import type { ExtractResult, ExtractTask, RankRule } from '../messages/adapters.js';
 import type { TaskControl, WorkerState } from '../state.js';
 
 const PANEL_VALUES = 1 << 19;

@@ -2,7 +2,7 @@
 import { panelBuffer } from '../../core/panel-buffer.js';
 import * as io from '../../formats/io.js';
 import { mergeTensor } from '../merge-tensor.js';
-import type { FuseResult, FuseTask } from '../messages.js';
+import type { FuseResult, FuseTask } from '../messages/adapters.js';
 import type { TaskControl, WorkerState } from '../state.js';
 
 export async function fuse(state: WorkerState, task: FuseTask, control: TaskControl): Promise<FuseResult> {

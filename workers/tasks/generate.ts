@@ -10,7 +10,7 @@ import { Batch, KeyMemory } from '../../models/batch.js';
 import type { CausalModel } from '../../models/causal.js';
 import { tensorsOf } from '../../models/tensors.js';
 import type { Part } from '../../models/graph.js';
-import type { GenerateResult, GenerateTask } from '../messages.js';
+import type { GenerateResult, GenerateTask } from '../messages/model.js';
 import { openModel } from '../model/open-model.js';
 import { partBytes } from '../model/plan.js';
 import { PartWeights, readDecoded, readMatrix, upTo } from '../model/weights.js';

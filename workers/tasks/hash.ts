@@ -1,4 +1,4 @@
-import type { HashResult, HashTask } from '../messages.js';
+import type { HashResult, HashTask } from '../messages/delta.js';
 import { HashingSource } from '../sources.js';
 import type { TaskControl, WorkerState } from '../state.js';
 

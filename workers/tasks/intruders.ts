@@ -3,7 +3,7 @@ import { matrixShape } from '../../core/shape.js';
 import { intruderDimensions } from '../../kernels/linalg/intruder.js';
 import { matrixOps } from '../../kernels/linalg/matrix-ops.js';
 import { sumOfSquares } from '../../kernels/linalg/truncated-svd.js';
-import type { IntrudersResult, IntrudersTask } from '../messages.js';
+import type { IntrudersResult, IntrudersTask } from '../messages/matrices.js';
 import { readF32 } from '../read-matrix.js';
 import { HashingSource } from '../sources.js';
 import type { TaskControl, WorkerState } from '../state.js';

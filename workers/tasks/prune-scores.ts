@@ -2,7 +2,7 @@
 import { PithError } from '../../core/errors.js';
 import { countKeys, scoreKeys } from '../../kernels/sparse/score-keys.js';
 import { loadMethod } from '../../methods/index.js';
-import type { PruneScoresResult, PruneScoresTask } from '../messages.js';
+import type { PruneScoresResult, PruneScoresTask } from '../messages/layers.js';
 import { readLayerStats, readTunedLayer } from '../read-layer.js';
 import type { TaskControl, WorkerState } from '../state.js';
 

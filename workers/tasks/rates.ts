@@ -1,6 +1,6 @@
 /** What one tensor would cost under a shared budget, point by point, by every codec that may take it. */
 import { PithError } from '../../core/errors.js';
-import type { RatesResult, RatesTask } from '../messages.js';
+import type { RatesResult, RatesTask } from '../messages/delta.js';
 import { rowsOf, sourceOf } from '../sources.js';
 import type { TaskControl, WorkerState } from '../state.js';
 

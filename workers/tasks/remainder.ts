@@ -1,7 +1,7 @@
 /** Codes the remainder of one tensor, losslessly, against what its lossy delta restores to. */
 import { PithError } from '../../core/errors.js';
 import { decodeLossy, halved, REMAINDER_PART } from '../decode-layers.js';
-import type { RemainderResult, RemainderTask } from '../messages.js';
+import type { RemainderResult, RemainderTask } from '../messages/delta.js';
 import { HashingSource } from '../sources.js';
 import { SpoolParts } from '../spool-parts.js';
 import type { TaskControl, WorkerState } from '../state.js';

@@ -4,7 +4,7 @@ import { decodeF32, encodeAs } from '../../core/float.js';
 import { matrixOps, transposed } from '../../kernels/linalg/matrix-ops.js';
 import { productSvd, type ProductSvd } from '../../kernels/lowrank/resize.js';
 import type { LoraModule } from '../../formats/adapter/adapter.js';
-import type { ResizeResult, ResizeTask } from '../messages.js';
+import type { ResizeResult, ResizeTask } from '../messages/adapters.js';
 import type { TaskControl, WorkerState } from '../state.js';
 import { writeSpool } from './extract.js';
 

@@ -1,7 +1,7 @@
 /** One vector a token sequence, from the last block of a text encoder. */
 import { setupBackend } from '../../kernels/backend/setup.js';
 import { embedTokens } from '../../models/sentence.js';
-import type { SentencesResult, SentencesTask } from '../messages.js';
+import type { SentencesResult, SentencesTask } from '../messages/model.js';
 import { hiddenStates } from '../model/hidden.js';
 import { openEncoder } from '../model/open-model.js';
 import { planForward } from '../model/plan.js';

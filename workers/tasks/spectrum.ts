@@ -3,7 +3,7 @@ import { Rng } from '../../core/rng.js';
 import { matrixShape } from '../../core/shape.js';
 import { matrixOps } from '../../kernels/linalg/matrix-ops.js';
 import { effectiveRank, gavishDonoho, singularValues, sumOfSquares } from '../../kernels/linalg/truncated-svd.js';
-import type { SpectrumResult, SpectrumTask } from '../messages.js';
+import type { SpectrumResult, SpectrumTask } from '../messages/matrices.js';
 import { readF32 } from '../read-matrix.js';
 import { HashingSource } from '../sources.js';
 import type { TaskControl, WorkerState } from '../state.js';

@@ -4,7 +4,7 @@ import type { TensorInfo } from '../../core/tensor.js';
 import * as io from '../../formats/io.js';
 import { requireContent } from '../../formats/store/object.js';
 import type { TensorSink } from '../../methods/kinds.js';
-import type { StoreGetResult, StoreGetTask } from '../messages.js';
+import type { StoreGetResult, StoreGetTask } from '../messages/store.js';
 import type { TaskControl, WorkerState } from '../state.js';
 
 export async function storeGet(state: WorkerState, task: StoreGetTask, control: TaskControl): Promise<StoreGetResult> {

@@ -10,7 +10,7 @@ import { sketchPosition, sketchWords } from '../../kernels/residual/sketch.js';
 import { residualElements, wordKind } from '../../kernels/residual/words.js';
 import type { Ctx } from '../../methods/define.js';
 import type { DeltaCodec, TensorSource } from '../../methods/kinds.js';
-import type { StorePutResult, StorePutTask } from '../messages.js';
+import type { StorePutResult, StorePutTask } from '../messages/store.js';
 import { EXTRA_ROWS } from '../pieces.js';
 import { HashingSource, rowsOf } from '../sources.js';
 import { SpoolParts, spoolFile } from '../spool-parts.js';

@@ -3,7 +3,7 @@ import { panelBuffer } from '../../core/panel-buffer.js';
 import { contentPrefix } from '../../formats/store/schema.js';
 import { aloneBits, sketchPosition, sketchWords } from '../../kernels/residual/sketch.js';
 import { residualElements, wordKind } from '../../kernels/residual/words.js';
-import type { StoreScanResult, StoreScanTask } from '../messages.js';
+import type { StoreScanResult, StoreScanTask } from '../messages/store.js';
 import { HashingSource } from '../sources.js';
 import type { TaskControl, WorkerState } from '../state.js';
 

@@ -7,7 +7,7 @@ import { prepareFiles } from '../../formats/safetensors/prepared.js';
 import { SafetensorsFile } from '../../formats/safetensors/file.js';
 import { clipFactor, type Optimizer, type OptimizerState } from '../../kernels/optim/optimizers.js';
 import type { AdaptedLayer, HostTree, LayerPlan, ParamSpec, TrainingRule } from '../../methods/adapter-kind.js';
-import type { Written } from '../messages.js';
+import type { Written } from '../messages/refs.js';
 import { PlaceWriter, writtenFile } from '../written.js';
 
 export interface TrainedLayer {

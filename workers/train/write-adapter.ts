@@ -5,7 +5,7 @@ import type { TensorInfo } from '../../core/tensor.js';
 import { ADAPTER_FILE, CONFIG_FILE, KEY_PREFIX } from '../../formats/adapter/adapter.js';
 import * as io from '../../formats/io.js';
 import { prepareFiles } from '../../formats/safetensors/prepared.js';
-import type { TrainAdapterTask } from '../messages.js';
+import type { TrainAdapterTask } from '../messages/train.js';
 import type { TrainSession } from './session.js';
 
 export const NATIVE_FILE = 'pith_adapter.safetensors';
