@@ -1,5 +1,6 @@
 // Fused transformer operations on the heap of the tfjs wasm backend, whose memory this module imports; kernels/nn/fused.ts is
 // the driver. No data segments and no allocation: the heap is another program's. All values are f32, rows are contiguous.
+// One file, longer than other kernels: all are one module on one memory, and share the inlined exponentials, tails and sums below.
 
 const LOG2E: f32 = 1.44269504088896341;
 const LN2_HIGH: f32 = 0.693359375;
